@@ -119,9 +119,9 @@ ifneq ($(wildcard $(INSTALLED) $(RUNTIME)),)
 endif
 
 $(RUNTIME): requirements-run.lock pyproject.toml
-	@supply/install.sh $(PYTHON) $(VENV) requirements-run.lock "the packages that Storekeep needs to run (165 MB)"
+	@supply/install.sh $(PYTHON) $(VENV) requirements-run.lock "the packages that Storekeep needs to run (205 MB)"
 	@touch $@
 
 $(INSTALLED): requirements.lock pyproject.toml
-	@supply/install.sh $(PYTHON) $(VENV) requirements.lock "all tools, and PostgreSQL for the tests (560 MB)"
+	@supply/install.sh $(PYTHON) $(VENV) requirements.lock "all tools, and PostgreSQL for the tests (740 MB)"
 	@touch $(RUNTIME) $@

@@ -16,7 +16,17 @@ DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
 
-from docs.pages import api, chain, configuration, database, errors, licenses, order_states, permissions  # noqa: E402
+from docs.pages import (  # noqa: E402
+    api,
+    chain,
+    configuration,
+    database,
+    errors,
+    licenses,
+    openapi,
+    order_states,
+    permissions,
+)
 
 PAGES: dict[str, Callable[[], str]] = {
     "chain.md": chain.build_page,
@@ -27,6 +37,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "gateway-configuration.md": configuration.build_gateway_page,
     "database.md": database.build_page,
     "licenses.md": licenses.build_page,
+    "openapi.yaml": openapi.build_yaml,
     "api/README.md": api.build_index,
 }
 
@@ -35,6 +46,8 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
 }
 """Handwritten pages and their generated sections, between `<!-- generated: NAME -->` and the end mark."""
 END = "<!-- /generated -->"
+SHIPPED: dict[str, Callable[[], str]] = {"clients/storekeep/gateway/openapi.json": openapi.build_json}
+"""Generated files of the packages, by their path in the repository."""
 
 
 def replace_sections(text: str, sections: dict[str, Callable[[], str]]) -> str:
@@ -55,6 +68,16 @@ def find_stale_sections() -> dict[str, str]:
     return {name: text for name, text in current.items() if text != (DOCS / name).read_text()}
 
 
+def find_stale_shipped() -> dict[str, str]:
+    """Return the current text of each file of the packages that is missing or out of date."""
+    current = {name: build() for name, build in SHIPPED.items()}
+    return {name: text for name, text in current.items() if not _holds(ROOT / name, text)}
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
+
+
 def build_pages() -> dict[str, str]:
     """Return the current text of every reference page, by its path in `docs/reference`."""
     return {name: build() for name, build in PAGES.items()} | api.build_pages()
@@ -62,7 +85,7 @@ def build_pages() -> dict[str, str]:
 
 def list_existing() -> set[str]:
     """Return the paths of the existing reference pages."""
-    return {str(path.relative_to(REFERENCE)) for path in REFERENCE.rglob("*.md")}
+    return {str(path.relative_to(REFERENCE)) for path in REFERENCE.rglob("*") if path.is_file()}
 
 
 def find_stale(pages: dict[str, str]) -> list[str]:
@@ -96,8 +119,11 @@ def main() -> None:
     pages = build_pages()
     names = find_stale(pages)
     sections = find_stale_sections()
-    if options.check and (names or sections):
-        sys.exit("docs are out of date; run `make generate`: " + ", ".join([*names, *sections]))
+    shipped = find_stale_shipped()
+    if options.check and (names or sections or shipped):
+        sys.exit("docs are out of date; run `make generate`: " + ", ".join([*names, *sections, *shipped]))
+    for name, text in shipped.items():
+        (ROOT / name).write_text(text)
     write_pages(pages, names=names)
     for name, text in sections.items():
         (DOCS / name).write_text(text)

@@ -63,6 +63,7 @@ def test_example_of_command_is_a_command_line_that_it_takes(path: tuple[str, ...
 WRITING = {"create", "update", "set", "adjust", "place", "cancel", "confirm", "archive", "unarchive", "delete"}
 WRITING |= {"undelete", "enable", "disable", "rotate", "rotate-signing", "revoke"}
 WRITING |= {"cancel-lines", "edit", "hold", "resume", "complete", "fulfill", "note", "ship", "deliver"}
+WRITING |= {"redeliver", "pause", "test", "rotate-secret", "translate"}
 WRITING |= {"publish", "transfer", "reconcile", "reserve", "extend", "release", "restock", "commit"}
 
 

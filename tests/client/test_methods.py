@@ -6,6 +6,7 @@ import inspect
 import re
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, get_type_hints
 
 import pytest
@@ -26,6 +27,14 @@ NOUNS = {
     "Customers": "customers",
     "Order": "orders",
     "Orders": "orders",
+    "Event": "events",
+    "Events": "events",
+    "WebhookEndpoint": "webhooks",
+    "WebhookEndpoints": "webhooks",
+    "WebhookSecret": "webhooks",
+    "WebhookDelivery": "webhooks",
+    "WebhookDeliveries": "webhooks",
+    "RedeliverEvents": "webhooks",
     "OrderHistory": "orders",
     "OrderLines": "orders",
     "OrderEdit": "orders",
@@ -53,6 +62,10 @@ SHORTENED = {
     "ImportOrders": "import_orders",  # `import` is a keyword of Python
     "VerifyAuditChain": "verify_chain",
     "ListAuditCheckpoints": "list_checkpoints",
+    "RotateWebhookSecret": "rotate_secret",
+    "GetWebhookDelivery": "get_delivery",
+    "ListWebhookDeliveries": "list_deliveries",
+    "RedeliverEvents": "redeliver",
 }
 
 each_rpc = pytest.mark.parametrize("path", METHODS, ids=lambda path: path.rpartition("/")[2])
@@ -81,6 +94,7 @@ def arguments(method: Callable[..., Any]) -> dict[str, Any]:
         "units": {1: 1},
         "orders": [HistoricOrder(number="A")],
         "items": [],
+        "start": datetime(2026, 1, 1, tzinfo=UTC),
     }
     hints = get_type_hints(method)
     filled: dict[str, Any] = {}

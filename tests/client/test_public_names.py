@@ -43,6 +43,8 @@ PUBLIC = [
     "DeadlineExceeded",
     "DeletableQuery",
     "EtagMismatch",
+    "Event",
+    "EventNotFound",
     "FieldNotChangeable",
     "FieldProblem",
     "Fulfillment",

@@ -33,6 +33,7 @@ NOUNS = {
     "customers": "Customer Customers",
     "orders": "Order Orders OrderLines OrderEdit OrderNote OrderNotes OrderHistory Fulfillment Fulfillments",
     "accounts": "ServiceAccount ServiceAccounts ApiKey ApiKeys SigningKey Role Roles",
+    "events": "Event Events",
     "webhooks": "WebhookEndpoint WebhookEndpoints WebhookSecret WebhookDelivery WebhookDeliveries",
     "audit": "AuditEntry AuditEntries AuditChain AuditCheckpoints",
 }

@@ -13,6 +13,7 @@ from storekeep.server.domain import customers
 from storekeep.server.domain.access import accounts, api_keys, roles
 from storekeep.server.domain.audit import checkpoints, log
 from storekeep.server.domain.catalog import categories, products, variants
+from storekeep.server.domain.events import reading
 from storekeep.server.domain.orders import fulfillments, orders
 from storekeep.server.domain.standard.filters import Kind
 from storekeep.server.domain.stock import levels, locations, reservations
@@ -234,6 +235,7 @@ LISTINGS = (
     levels.MOVEMENT_LISTING,
     locations.LISTING,
     reservations.LISTING,
+    reading.LISTING,
     endpoints.LISTING,
     deliveries.LISTING,
 )

@@ -35,6 +35,7 @@ CALLED_AS = {
     "grpcio-testing": "grpc_testing",
     "grpcio-tools": "grpc_tools",
     "import-linter": "lint-imports",
+    "pyyaml": "import yaml",
     "mypy-protobuf": "protoc-gen-mypy",
     "pip-audit": "pip-audit",
     "psycopg": "psycopg",

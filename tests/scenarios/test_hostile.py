@@ -10,7 +10,8 @@ from google.type.money_pb2 import Money
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storekeep.client.errors import MessageTooLarge, from_rpc_error
+from storekeep.client.errors import MessageTooLarge
+from storekeep.client.statuses import from_rpc_error
 from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import customers_pb2, inventory_pb2, orders_pb2, products_pb2
 from tests.support.messages import LONG, messages

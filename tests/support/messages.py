@@ -66,7 +66,7 @@ def _fill(draw: Any, message: Message, field: FieldDescriptor, depth: int) -> No
     if nested is not None and depth >= DEPTH_MAX:
         return
     if nested is not None and nested.GetOptions().map_entry:
-        getattr(message, field.name).update(draw(st.dictionaries(TEXTS, TEXTS, max_size=3)))
+        _fill_map(draw, getattr(message, field.name), nested.fields_by_name["value"].message_type, depth)
         return
     value = messages(nested, depth + 1) if nested is not None else VALUES[field.type]
     if field.is_repeated:
@@ -75,3 +75,12 @@ def _fill(draw: Any, message: Message, field: FieldDescriptor, depth: int) -> No
         getattr(message, field.name).CopyFrom(draw(value))
     else:
         setattr(message, field.name, draw(value))
+
+
+def _fill_map(draw: Any, entries: Any, kind: Descriptor | None, depth: int) -> None:
+    """Draw the entries of a map from text to text, or to messages of a kind."""
+    if kind is None:
+        entries.update(draw(st.dictionaries(TEXTS, TEXTS, max_size=3)))
+        return
+    for key, value in draw(st.dictionaries(TEXTS, messages(kind, depth + 1), max_size=3)).items():
+        entries[key].CopyFrom(value)

@@ -18,8 +18,8 @@ from tests.support.batches import BATCH_ITEMS
 from tests.support.resources import KINDS, PRODUCT, Kind
 from tests.support.shops import MAIN, Shop, new_id
 
-ELSEWHERE = frozenset({"AuthService", "AuditService", "WebhookService"})
-"""Services whose mutations have separate tests."""
+ELSEWHERE = frozenset({"AuthService", "AuditService", "EventService", "WebhookService"})
+"""Services that have separate tests."""
 DESCRIPTORS = {
     method.name: method for service in SERVICES if service.name not in ELSEWHERE for method in service.methods
 }

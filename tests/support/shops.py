@@ -21,6 +21,7 @@ from storekeep.v1 import (
     auth_pb2_grpc,
     customers_pb2,
     customers_pb2_grpc,
+    events_pb2_grpc,
     inventory_pb2,
     inventory_pb2_grpc,
     orders_pb2,
@@ -100,12 +101,13 @@ class Shop:
         self.orders = orders_pb2_grpc.OrderServiceStub(self.channel)
         self.auth = auth_pb2_grpc.AuthServiceStub(self.channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
+        self.events = events_pb2_grpc.EventServiceStub(self.channel)
         self.subject = self.auth.WhoAmI(auth_pb2.WhoAmIRequest()).subject
         self._numbers = itertools.count(1)
 
     def stub(self, rpc: str) -> Any:
         """Return the method of any service by its bare name."""
-        services = (self.products, self.inventory, self.customers, self.orders, self.auth, self.audit)
+        services = (self.products, self.inventory, self.customers, self.orders, self.auth, self.audit, self.events)
         return next(getattr(service, rpc) for service in services if hasattr(service, rpc))
 
     def send(self, path: str, raw: bytes, **options: Any) -> bytes:

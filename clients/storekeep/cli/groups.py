@@ -46,6 +46,7 @@ SOURCES: Mapping[str, Source] = {
     "fulfillments": Source("Show, ship, correct and cancel fulfilments.", "fulfillments", "add_fulfillments"),
     "webhooks": Source("Send events to your own servers over HTTPS.", "webhooks", "add_webhooks"),
     "audit": Source("Read and verify the audit log.", "audit", "add_audit"),
+    "events": Source("List the changes of resources.", "events", "add_events"),
     "accounts": Source("Manage the service accounts of programs and administrators.", "accounts", "add_accounts"),
     "roles": Source("Manage roles, which are named sets of permissions.", "accounts", "add_roles"),
     "keys": Source("Manage the API keys of service accounts.", "keys", "add_keys"),

@@ -109,6 +109,16 @@ class Screen:
             format_field = format_csv_path if self._format is OutputFormat.CSV else format_path
             self._show_cells(([format_field(message, column) for column in shown] for message in checked), shown)
 
+    def show_stream(self, messages: Iterable[Message], *, columns: Sequence[str]) -> None:
+        """Print each message when it arrives: its fields in `columns` on a line, or one JSON document per line."""
+        for message in self._check_first(messages):
+            if self.as_json:
+                text = _format_json(to_document(message, self._columns))
+            else:
+                text = "  ".join(replace_unprintable(format_path(message, path)) for path in self._columns or columns)
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+
     def show_rows(self, rows: Iterable[Sequence[str]], *, columns: Sequence[str]) -> None:
         """Print rows of text as a table or CSV, as a JSON array of objects, or only their first values."""
         for column in self._columns:

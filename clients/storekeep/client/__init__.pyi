@@ -37,6 +37,7 @@ from storekeep.client.errors import (
     CustomerNotFound,
     DeadlineExceeded,
     EtagMismatch,
+    EventNotFound,
     FieldNotChangeable,
     FieldProblem,
     FulfillmentNotFound,
@@ -147,6 +148,9 @@ from storekeep.v1.customers_pb2 import (
     CustomerAddress,
     UpdateCustomerRequest,
 )
+from storekeep.v1.events_pb2 import (
+    Event,
+)
 from storekeep.v1.inventory_pb2 import (
     AdjustStockRequest,
     Availability,
@@ -238,6 +242,8 @@ __all__ = [
     "DeadlineExceeded",
     "DeletableQuery",
     "EtagMismatch",
+    "Event",
+    "EventNotFound",
     "FieldNotChangeable",
     "FieldProblem",
     "Fulfillment",

@@ -22,8 +22,8 @@ from storekeep.client.errors import (
     Refused,
     ServerUnreachable,
     StorekeepError,
-    from_rpc_error,
 )
+from storekeep.client.statuses import from_rpc_error
 
 ATTEMPTS_MAX = 5
 """Attempts per call, the first included, while the server is overloaded."""

@@ -34,10 +34,10 @@ from storekeep.client.errors import (
     TokenExpired,
     TokenRevoked,
     Unauthenticated,
-    from_rpc_error,
 )
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import ItemT, Listing, Page, build_page
+from storekeep.client.statuses import from_rpc_error
 from storekeep.client.tokens import Tokens
 
 LANGUAGE_METADATA_KEY = "accept-language"

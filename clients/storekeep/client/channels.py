@@ -50,7 +50,8 @@ _RETRY_POLICY: Mapping[str, object] = {
 }
 
 SERVICES = tuple(
-    f"storekeep.v1.{name}Service" for name in ("Product", "Inventory", "Customer", "Order", "Auth", "Audit")
+    f"storekeep.v1.{name}Service"
+    for name in ("Product", "Inventory", "Customer", "Order", "Event", "Webhook", "Auth", "Audit")
 )
 """The full names of the contract's services. They are written here, because their modules take long to import."""
 

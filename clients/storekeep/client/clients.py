@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from storekeep.client.auth import Auth
     from storekeep.client.categories import Categories
     from storekeep.client.customers import Customers
+    from storekeep.client.events import Events
     from storekeep.client.fulfillments import Fulfillments
     from storekeep.client.health import Health
     from storekeep.client.inventory import Inventory
@@ -175,6 +176,13 @@ class Storekeep:
         from storekeep.client.webhooks import Webhooks
 
         return self._load(Webhooks)
+
+    @cached_property
+    def events(self) -> Events:
+        """Methods for events: the committed changes of resources."""
+        from storekeep.client.events import Events
+
+        return self._load(Events)
 
     @cached_property
     def health(self) -> Health:

@@ -1,14 +1,16 @@
-"""The gateway's own pages: health for load balancers, metrics, and the keys that verify access tokens."""
+"""The gateway's own pages: health for load balancers, metrics, token keys, and the description of the API."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
 from storekeep.gateway.calls import Calls
+from storekeep.gateway.documentation import read_documents
 from storekeep.gateway.errors import Header
 from storekeep.gateway.json_codec import JsonCodec
 from storekeep.gateway.metrics import Metrics
@@ -47,7 +49,8 @@ class Pages:
             Page("/metrics", self._build_metrics, is_local=True),
             Page("/.well-known/jwks.json", self._build_jwks),
         )
-        self._pages = {page.path.encode(): page for page in pages}
+        documents = (Page(path, partial(_build_document, *reply)) for path, reply in read_documents().items())
+        self._pages = {page.path.encode(): page for page in (*pages, *documents)}
 
     def find(self, raw_path: bytes, *, peer: str) -> Page | None:
         """Return the page of a path; None if there is none for the address `peer`."""
@@ -72,6 +75,10 @@ class Pages:
         request = GetJwksRequest().SerializeToString()
         reply = await self._calls.call(GET_JWKS, request, metadata=(), timeout_s=JWKS_TIMEOUT_S)
         return 200, [JSON_TYPE], self._jwks.encode(reply.body)
+
+
+async def _build_document(headers: list[Header], body: bytes) -> Reply:
+    return 200, list(headers), body
 
 
 def _is_loopback(peer: str) -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
 
-FILES = ("audit", "auth", "customers", "inventory", "orders", "products")
+FILES = ("audit", "auth", "customers", "events", "inventory", "orders", "products", "webhooks")
 """The files of the contract with services."""
 METHODS = ("get", "put", "post", "delete", "patch")
 RESERVED = frozenset({"livez", "readyz", "metrics", "docs", "openapi.json", ".well-known"})

@@ -185,6 +185,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The call with this `request_id` already succeeded, but the secret in its reply is no longer stored; nothing was
     changed. Rotate the key.
     """
+    ERROR_REASON_EVENT_NOT_FOUND: _ErrorReason.ValueType  # 140
+    """No such event, or the caller may not read the changed resource."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable reason why a call failed. Values are never renamed or renumbered."""
@@ -344,4 +346,6 @@ ERROR_REASON_REPLY_EXPIRED: ErrorReason.ValueType  # 120
 """The call with this `request_id` already succeeded, but the secret in its reply is no longer stored; nothing was
 changed. Rotate the key.
 """
+ERROR_REASON_EVENT_NOT_FOUND: ErrorReason.ValueType  # 140
+"""No such event, or the caller may not read the changed resource."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

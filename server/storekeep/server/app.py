@@ -50,6 +50,7 @@ from storekeep.server.runtime.ports import AddressTaken, find_free_addresses
 from storekeep.server.servicers.audit import AuditServicer
 from storekeep.server.servicers.auth import AuthServicer
 from storekeep.server.servicers.customers import CustomerServicer
+from storekeep.server.servicers.events import EventServicer
 from storekeep.server.servicers.inventory import InventoryServicer
 from storekeep.server.servicers.orders import OrderServicer
 from storekeep.server.servicers.products import ProductServicer
@@ -345,6 +346,7 @@ class App:
             "OrderService": OrderServicer(store, pages, rules=make_placing_rules(self._settings)),
             "AuthService": self._make_auth_servicer(),
             "AuditService": AuditServicer(store, pages),
+            "EventService": EventServicer(store, pages),
             "WebhookService": WebhookServicer(
                 store, pages, secrets=self._webhooks.secrets, check_url=self._webhooks.check_url
             ),

@@ -293,7 +293,12 @@ def rotated(log: Installation) -> Keyring:
     for one in (access.key_secrets, access.signing_keys):
         setattr(one, "keyring" if hasattr(one, "keyring") else "_keyring", keyring)
     assert rotate_secret(
-        log.store, NEW_SECRET, keyring=keyring, signing_keys=access.signing_keys, key_secrets=access.key_secrets
+        log.store,
+        NEW_SECRET,
+        keyring=keyring,
+        signing_keys=access.signing_keys,
+        key_secrets=access.key_secrets,
+        reencrypt_others=lambda tx, keyring: None,
     )
     write_entries(log.store, 3)
     return keyring

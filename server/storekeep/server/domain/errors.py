@@ -8,7 +8,7 @@ DomainError
 │   └── ResourceNotFound    CategoryNotFound, ProductNotFound, VariantNotFound, LocationNotFound,
 │                           StockLevelNotFound, StockMovementNotFound, ReservationNotFound, CustomerNotFound,
 │                           OrderNotFound, FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound,
-│                           RoleNotFound, AuditEntryNotFound, WebhookEndpointNotFound,
+│                           RoleNotFound, AuditEntryNotFound, EventNotFound, WebhookEndpointNotFound,
 │                           WebhookDeliveryNotFound
 ├── Conflict                AlreadyExists, SkuTaken, ReferenceTaken, EtagMismatch, ResourceNotDeleted
 ├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
@@ -286,6 +286,12 @@ class AuditEntryNotFound(ResourceNotFound):
     """No such audit entry."""
 
     kind = "audit entry"
+
+
+class EventNotFound(ResourceNotFound):
+    """No such event, or the caller may not see it."""
+
+    kind = "event"
 
 
 class AuditEntryUnreadable(DomainError):

@@ -76,6 +76,7 @@ ERRORS: dict[type[Exception], Row] = {
     domain.ApiKeyNotFound: Row(Code.NOT_FOUND, "API_KEY_NOT_FOUND"),
     domain.RoleNotFound: Row(Code.NOT_FOUND, "ROLE_NOT_FOUND"),
     domain.AuditEntryNotFound: Row(Code.NOT_FOUND, "AUDIT_ENTRY_NOT_FOUND"),
+    domain.EventNotFound: Row(Code.NOT_FOUND, "EVENT_NOT_FOUND"),
     domain.WebhookEndpointNotFound: Row(Code.NOT_FOUND, "WEBHOOK_ENDPOINT_NOT_FOUND"),
     domain.WebhookDeliveryNotFound: Row(Code.NOT_FOUND, "WEBHOOK_DELIVERY_NOT_FOUND"),
     domain.AuditEntryUnreadable: Row(Code.DATA_LOSS, "AUDIT_ENTRY_UNREADABLE", level=ERROR),

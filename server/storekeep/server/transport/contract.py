@@ -18,6 +18,7 @@ from storekeep.v1 import (
     audit_pb2,
     auth_pb2,
     customers_pb2,
+    events_pb2,
     inventory_pb2,
     options_pb2,
     orders_pb2,
@@ -25,7 +26,16 @@ from storekeep.v1 import (
     webhooks_pb2,
 )
 
-FILES = (products_pb2, inventory_pb2, customers_pb2, orders_pb2, auth_pb2, audit_pb2, webhooks_pb2)
+FILES = (
+    products_pb2,
+    inventory_pb2,
+    customers_pb2,
+    orders_pb2,
+    auth_pb2,
+    audit_pb2,
+    events_pb2,
+    webhooks_pb2,
+)
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
 )

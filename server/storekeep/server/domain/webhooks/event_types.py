@@ -7,22 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from storekeep.server.domain.events import reading
 from storekeep.server.store.tables.webhooks import TEST_EVENT
 
 EVERY = "*"
-PERMISSIONS = {
-    "category": "products.read",
-    "customer": "customers.read",
-    "fulfillment": "orders.read",
-    "location": "stock.read",
-    "order": "orders.read",
-    "order_note": "orders.read",
-    "product": "products.read",
-    "reservation": "reservations.read",
-    "stock_level": "stock.read",
-    "variant": "products.read",
-    "webhook_endpoint": "webhooks.read",
-}
+PERMISSIONS = reading.PERMISSIONS | {"webhook_endpoint": "webhooks.read"}
 """The noun of an event type -> the permission to read the resource that the event contains."""
 
 

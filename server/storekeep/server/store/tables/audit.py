@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
 import peewee
 
 from storekeep.server.store.sql.statements import Statement, parameter
@@ -73,6 +78,15 @@ FIELDS = (
     AuditEntry.api_key,
     AuditEntry.session_id,
 )
+EVENT_FIELDS = (
+    AuditEntry.sequence,
+    AuditEntry.create_time_us,
+    AuditEntry.type,
+    AuditEntry.actor,
+    AuditEntry.resource,
+    AuditEntry.request_id,
+    AuditEntry.after,
+)
 CHECKPOINT_FIELDS = (
     AuditCheckpoint.sequence,
     AuditCheckpoint.chain,
@@ -81,6 +95,22 @@ CHECKPOINT_FIELDS = (
     AuditCheckpoint.signature,
     AuditCheckpoint.create_time_us,
 )
+
+
+def select_events(nouns: Sequence[str], *, after: int | None = None, descending: bool = False) -> Any:
+    """Return the query of the entries of some nouns that have a resource after the change.
+
+    Args:
+        after: a sequence; only entries after it, or before it if `descending`.
+    """
+    visible = [peewee.fn.SUBSTR(AuditEntry.type, 1, len(noun) + 1) == f"{noun}." for noun in nouns]
+    query = AuditEntry.select(*EVENT_FIELDS).where(AuditEntry.after.is_null(False))
+    query = query.where(functools.reduce(operator.or_, visible)) if visible else query.where(AuditEntry.sequence < 0)
+    if after is None:
+        return query
+    return query.where(AuditEntry.sequence < after if descending else AuditEntry.sequence > after)
+
+
 FIND_ENTRY = Statement(lambda: AuditEntry.select(*FIELDS).where(AuditEntry.sequence == parameter("sequence")))
 ENTRIES_AFTER = Statement(
     lambda: (

@@ -1,0 +1,1 @@
+"""Events: the committed changes of the contract's resources, read from the ledger."""
