@@ -523,7 +523,25 @@ def test_order_is_corrected_from_the_command_line(cli: CommandLine) -> None:
         assert text in shown
     assert cli("orders", "update", number).code == 2
     assert cli("orders", "update", number, "--ship-by", "tomorrow").code == 2
-    assert cli("orders", "update", number, "--bill-to", "city=Wien").code == 2
+    assert cli("orders", "update", number, "--bill-to", "town=Wien").code == 2
+    assert cli("orders", "update", number, "--bill-to", "country=Atlantis").code == 2
+    options = (
+        "city=Graz",
+        "street=Ring 2",
+        "street=Tür 3",
+        "postal-code=8010",
+        "country=Austria",
+        "address-phone=+43 1",
+    )
+    moved = cli.json("orders", "update", number, *[word for each in options for word in ("--ship-to", each)])
+    assert moved["shippingAddress"] == {
+        **address,
+        "locality": "Graz",
+        "addressLines": ["Ring 2", "Tür 3"],
+        "postalCode": "8010",
+        "regionCode": "AT",
+        "phone": "+43 1",
+    }
 
 
 def test_fulfillment_is_corrected_and_restocked_from_the_command_line(cli: CommandLine) -> None:

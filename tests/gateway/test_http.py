@@ -51,6 +51,29 @@ def test_unchanged_resource_is_not_sent_again(gateway: GatewayProcess, product: 
     assert gateway.send("GET", product, if_none_match='"v0"').status == 200
 
 
+def test_reply_is_in_the_language_of_the_caller(gateway: GatewayProcess, product: str) -> None:
+    translations = {"de": {"displayName": "Gewürztee"}}
+    assert gateway.send("PATCH", product, {"translations": translations}).status == 200
+    german = gateway.send("GET", product, accept_language="de-AT, en;q=0.5")
+    assert (german.json["displayName"], german.json["languageCode"]) == ("Gewürztee", "de")
+    assert "translations" not in german.json
+    assert "Accept-Language" in german.headers["vary"]
+    lines = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
+    twice = lines % (product.encode(), gateway.api_key.encode()) + b"Accept-Language: fr\r\nAccept-Language: de\r\n\r\n"
+    assert gateway.send_raw(twice).json == german.json
+    for header in ("*", "", "ü", "de," * 334):  # the page of an editor, and headers that count as none
+        assert gateway.send("GET", product, accept_language=header).json == gateway.send("GET", product).json
+
+
+def test_copy_in_another_language_is_not_revalidated(gateway: GatewayProcess, product: str) -> None:
+    german = gateway.send("GET", product, accept_language="de").headers["etag"]
+    assert gateway.send("GET", product, accept_language="de", if_none_match=german).status == 304
+    assert gateway.send("GET", product, accept_language="en", if_none_match=german).status == 200
+    assert gateway.send("GET", product, if_none_match=german).status == 200
+    assert gateway.send("PATCH", product, {"labels": {"shelf": "3"}}, if_match=german).status == 200
+    assert gateway.send("PATCH", product, {"labels": {}}, if_match=german).status == 412
+
+
 def test_patch_takes_its_mask_from_the_body_and_checks_if_match(gateway: GatewayProcess, product: str) -> None:
     old = gateway.send("GET", product)
     stale = gateway.send("PATCH", product, {"description": "new"}, if_match='"v0"')

@@ -70,12 +70,13 @@ def build_address(
         locality=city,
         administrative_area=region,
         postal_code=postal_code,
-        region_code=_parse_country(country),
+        region_code=parse_country(country),
         phone=address_phone,
     )
 
 
-def _parse_country(text: str) -> str:
+def parse_country(text: str) -> str:
+    """Return the region code of a country, given by name or code. Raises: typer.BadParameter."""
     if len(text) == CODE_LENGTH and text.isascii() and text.isalpha() and text.upper() != "UK":
         return text.upper()
     from storekeep.cli.imports.columns import InvalidCell

@@ -7,18 +7,32 @@ from typing import Annotated
 
 import typer
 
+from storekeep.cli.addresses import parse_country
 from storekeep.cli.pairs import split_pair
 from storekeep.client import Address, Parcel
 
 PARTS = tuple(field.name for field in Address.DESCRIPTOR.fields)
-LINES = "address_lines"
+LINES, COUNTRY = "address_lines", "region_code"
+PART_OPTIONS = {
+    "street": LINES,
+    "city": "locality",
+    "region": "administrative_area",
+    "postal-code": "postal_code",
+    "country": COUNTRY,
+    "address-phone": "phone",
+}
+"""Option of a postal address, as `orders place` has it -> part of the address, if their names differ."""
 AddressParts = Annotated[
     list[str] | None,
-    typer.Option("--ship-to", metavar="PART=VALUE", help="Part of the shipping address. May be repeated."),
+    typer.Option(
+        "--ship-to", metavar="PART=VALUE", help="Part of the shipping address, such as city=Graz. May be repeated."
+    ),
 ]
 BillingParts = Annotated[
     list[str] | None,
-    typer.Option("--bill-to", metavar="PART=VALUE", help="Part of the billing address. May be repeated."),
+    typer.Option(
+        "--bill-to", metavar="PART=VALUE", help="Part of the billing address, such as city=Graz. May be repeated."
+    ),
 ]
 Parcels = Annotated[
     list[str] | None,
@@ -27,7 +41,9 @@ Parcels = Annotated[
 
 
 def merge_address(address: Address, texts: Iterable[str]) -> Address:
-    """Return an address with other parts, such as `postal_code=H91`. Several `address_lines` are its lines in order.
+    """Return an address with other parts, such as `postal_code=H91` or `city=Graz`. Streets are its lines in order.
+
+    A part has its name in the contract, or that of the option for it in other commands. A country may be given by name.
 
     Raises: typer.BadParameter.
     """
@@ -35,12 +51,13 @@ def merge_address(address: Address, texts: Iterable[str]) -> Address:
     merged.CopyFrom(address)
     lines: list[str] = []
     for part, value in (split_pair(text, form="PART=VALUE", example="locality=Graz") for text in texts):
-        if part not in PARTS:
-            raise typer.BadParameter(f"{part!r} is not one of: {', '.join(PARTS)}")
-        if part == LINES:
+        field = PART_OPTIONS.get(part, part)
+        if field not in PARTS:
+            raise typer.BadParameter(f"{part!r} is not one of: {', '.join((*PART_OPTIONS, *PARTS))}")
+        if field == LINES:
             lines.append(value)
         else:
-            setattr(merged, part, value)
+            setattr(merged, field, parse_country(value) if field == COUNTRY and value else value)
     if lines:
         merged.address_lines[:] = [line for line in lines if line]
     return merged

@@ -23,6 +23,9 @@ CONSISTENCY_KEY = "storekeep-position"
 REPLAYED_KEY = "storekeep-replayed"
 FORWARDED_KEYS = ("traceparent", CONSISTENCY_KEY)
 """Request headers that are forwarded unchanged as metadata."""
+LANGUAGE_KEY = "accept-language"
+LANGUAGES_LENGTH_MAX = 1_000
+"""The most characters of `Accept-Language`. A longer one counts as none, as it does for the server."""
 GZIP_BYTES_MIN = 1_024
 """Replies below this size are not compressed: it would make them larger, or hardly smaller."""
 GZIP_LEVEL = 1
@@ -34,12 +37,14 @@ ETAG = re.compile(r'"([\x21\x23-\x7e]{1,192})"')
 """An etag in quotes. It is three times as long as the longest of the contract if each character is percent-encoded."""
 ETAG_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """Characters of an etag that a header can have, besides letters and digits; `%` starts an encoded one."""
+LANGUAGE_SEPARATOR = ";"
+"""Separates the etag of a resource from the language of the reply in the header `ETag`: `"v3;de"`."""
 PRIVATE: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """Headers of every reply. A GET with an ETag says `private, no-cache` instead of `no-store`, so that it can be
 revalidated."""
 REVALIDATE: Header = (b"cache-control", b"private, no-cache")
 CLOSE: Header = (b"connection", b"close")
-VARY: Header = (b"vary", b"Authorization, Accept-Encoding, Origin")
+VARY: Header = (b"vary", b"Authorization, Accept-Encoding, Accept-Language, Origin")
 
 
 @dataclass(slots=True)
@@ -108,7 +113,14 @@ class RequestHeaders:
         for key in FORWARDED_KEYS:
             if (value := self.get(key)) is not None and value.isprintable():
                 metadata.append((key, value))
+        if languages := self._list_languages():
+            metadata.append((LANGUAGE_KEY, languages))
         return metadata
+
+    def _list_languages(self) -> str:
+        """Return `Accept-Language`, joined if there are several (RFC 9110, 5.3). A malformed one counts as none."""
+        text = b",".join(value for name, value in self.raw if name == LANGUAGE_KEY.encode()).decode("latin-1")
+        return text if len(text) <= LANGUAGES_LENGTH_MAX and text.isascii() and text.isprintable() else ""
 
     def derive_request_id(self) -> str:
         """Return the `request_id` of `Idempotency-Key`; empty without it.
@@ -133,7 +145,7 @@ class RequestHeaders:
         if match is None:
             raise MALFORMED.make('If-Match is one strong etag in quotes, such as "v3"')
         try:
-            return unquote(match[1], errors="strict")
+            return unquote(match[1].partition(LANGUAGE_SEPARATOR)[0], errors="strict")
         except UnicodeDecodeError:
             raise MALFORMED.make("If-Match is not percent-encoded UTF-8") from None
 
@@ -190,6 +202,20 @@ def format_etag(etag: str) -> Header:
 def compress(body: bytes) -> bytes:
     """Return a body as gzip, the same for the same body."""
     return gzip.compress(body, GZIP_LEVEL, mtime=0)
+
+
+def build_etag(message: Message) -> str:
+    """Return the etag of a reply; empty without one.
+
+    Each language has its own. Otherwise a browser whose user has changed the language would revalidate its copy in the
+    old language, and keep it.
+    """
+    owner: Any = message
+    fields = message.DESCRIPTOR.fields_by_name
+    etag: str = owner.etag if "etag" in fields else ""
+    if etag and "language_code" in fields and owner.language_code:
+        return f"{etag}{LANGUAGE_SEPARATOR}{owner.language_code}"
+    return etag
 
 
 def set_request_id(request: Message, request_id: str) -> None:

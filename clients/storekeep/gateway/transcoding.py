@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from storekeep.gateway.errors import INTERNAL, MALFORMED, from_invalid_json
-from storekeep.gateway.headers import RequestHeaders, set_condition, set_request_id
+from storekeep.gateway.headers import RequestHeaders, build_etag, set_condition, set_request_id
 from storekeep.gateway.invalid_json import InvalidJson, UnwritableMessage
 from storekeep.gateway.json_codec import JsonCodec
 from storekeep.gateway.json_texts import parse_json
@@ -37,7 +37,6 @@ class Transcoder:
         self._apply_query = build_query_setter(route.rpc.input_type, bound)
         self._masks = route.http_method == "PATCH" and bool(route.body) and "update_mask" in fields
         self._output_codec = JsonCodec(route.rpc.output_type, writes_zeros=False)
-        self._etag = "etag" in route.rpc.output_type.fields_by_name
 
     def build_request(self, segments: list[bytes], query: bytes, body: bytes, headers: RequestHeaders) -> Message:
         """Return the request message.
@@ -94,9 +93,8 @@ class Transcoder:
 
         Raises: Refused if JSON cannot express it.
         """
-        message: Any = self.output.FromString(reply)
-        etag = message.etag if self._etag else ""
-        return self.encode(message), etag
+        message = self.output.FromString(reply)
+        return self.encode(message), build_etag(message)
 
     def encode(self, message: Message | bytes) -> bytes:
         """Return a reply as JSON: all of it, or its `response_body`.

@@ -119,7 +119,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""
     ERROR_REASON_COUNT_BELOW_COMMITTED: _ErrorReason.ValueType  # 55
     """Fewer units were counted than are reserved and allocated. The metadata has `quantity`, `reserved`, `allocated` and
-    `backorder_limit`. Set `backorder_shortage` to record the loss.
+    `backorder_limit`. Set `backorder_shortage` to record the loss. AdjustStock fails with OUT_OF_STOCK instead.
     """
     ERROR_REASON_RESERVATION_NOT_FOUND: _ErrorReason.ValueType  # 56
     """No such reservation."""
@@ -280,7 +280,7 @@ ERROR_REASON_QUANTITY_MISMATCH: ErrorReason.ValueType  # 54
 """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""
 ERROR_REASON_COUNT_BELOW_COMMITTED: ErrorReason.ValueType  # 55
 """Fewer units were counted than are reserved and allocated. The metadata has `quantity`, `reserved`, `allocated` and
-`backorder_limit`. Set `backorder_shortage` to record the loss.
+`backorder_limit`. Set `backorder_shortage` to record the loss. AdjustStock fails with OUT_OF_STOCK instead.
 """
 ERROR_REASON_RESERVATION_NOT_FOUND: ErrorReason.ValueType  # 56
 """No such reservation."""

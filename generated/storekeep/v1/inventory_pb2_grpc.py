@@ -262,7 +262,9 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AdjustStock(self, request, context):
-        """Add units on hand, or remove some, as one movement in the ledger.
+        """Add units on hand, or remove some, as one movement in the ledger. Only units that are neither reserved nor allocated
+        can be removed: others are OUT_OF_STOCK, as for TransferStock. If promised units are lost, set the count: SetStock
+        can record it with `backorder_shortage`.
         Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK, INVALID_AMOUNT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -74,7 +74,9 @@ class InventoryServiceStub:
     Errors: STOCK_LEVEL_NOT_FOUND.
     """
     AdjustStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.AdjustStockRequest, _inventory_pb2.StockLevel]
-    """Add units on hand, or remove some, as one movement in the ledger.
+    """Add units on hand, or remove some, as one movement in the ledger. Only units that are neither reserved nor allocated
+    can be removed: others are OUT_OF_STOCK, as for TransferStock. If promised units are lost, set the count: SetStock
+    can record it with `backorder_shortage`.
     Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK, INVALID_AMOUNT.
     """
     SetStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.SetStockRequest, _inventory_pb2.StockLevel]
@@ -205,7 +207,9 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     Errors: STOCK_LEVEL_NOT_FOUND.
     """
     AdjustStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.AdjustStockRequest, _inventory_pb2.StockLevel]  # type: ignore[assignment]
-    """Add units on hand, or remove some, as one movement in the ledger.
+    """Add units on hand, or remove some, as one movement in the ledger. Only units that are neither reserved nor allocated
+    can be removed: others are OUT_OF_STOCK, as for TransferStock. If promised units are lost, set the count: SetStock
+    can record it with `backorder_shortage`.
     Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK, INVALID_AMOUNT.
     """
     SetStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.SetStockRequest, _inventory_pb2.StockLevel]  # type: ignore[assignment]
@@ -399,7 +403,9 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.AdjustStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.StockLevel, _abc.Awaitable[_inventory_pb2.StockLevel]]:
-        """Add units on hand, or remove some, as one movement in the ledger.
+        """Add units on hand, or remove some, as one movement in the ledger. Only units that are neither reserved nor allocated
+        can be removed: others are OUT_OF_STOCK, as for TransferStock. If promised units are lost, set the count: SetStock
+        can record it with `backorder_shortage`.
         Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK, INVALID_AMOUNT.
         """
 

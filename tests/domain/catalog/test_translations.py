@@ -134,6 +134,22 @@ def test_search_finds_the_words_of_every_language_until_they_are_removed(shop: S
     assert find() == [False] * 3
 
 
+def test_batch_stores_translations_and_refuses_texts_of_one_language(shop: Shop):
+    request = products_pb2.CreateProductRequest(product={"display_name": "Tea", "translations": TEXTS})
+    batch = products_pb2.BatchCreateProductsRequest(requests=[request])
+    (created,) = (result.product for result in shop.products.BatchCreateProducts(batch).results)
+    assert get(shop, created.name, "de").display_name == "Tee"
+    wrong = products_pb2.Product(name=created.name, translations={"german": {"display_name": "x"}})
+    for product, path in ((get(shop, created.name, "de"), "display_name"), (wrong, "translations")):
+        update = products_pb2.UpdateProductRequest(product=product, update_mask=FieldMask(paths=[path]))
+        with refused("INVALID_FIELD"):
+            shop.products.BatchUpdateProducts(products_pb2.BatchUpdateProductsRequest(requests=[update]))
+    french = products_pb2.Product(name=created.name, translations={"fr": {"display_name": "Thé"}})
+    update = products_pb2.UpdateProductRequest(product=french, update_mask=FieldMask(paths=["translations"]))
+    shop.products.BatchUpdateProducts(products_pb2.BatchUpdateProductsRequest(requests=[update]))
+    assert {code: texts.display_name for code, texts in get(shop, created.name).translations.items()} == {"fr": "Thé"}
+
+
 def test_audit_entry_has_the_translations(shop: Shop):
     product = make(shop)
     entries = shop.audit.ListAuditEntries(

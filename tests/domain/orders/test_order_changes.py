@@ -128,6 +128,7 @@ def test_more_units_than_are_open_are_not_cancelled(shop: Shop, records: Records
     with refused("UNITS_NOT_OPEN") as told_why:
         cancel_lines(shop, order, (2, 1), (1, 3))
     assert told_why.metadata == {"resource": order.name, "line_number": "1", "wanted": "3", "open": "2"}
+    assert f"line 1 of order {order.number} has " in told_why.text
     assert records.everything() == before
 
 
@@ -140,6 +141,7 @@ def test_hold_says_why_and_resuming_forgets_it(shop: Shop):
     with refused("ORDER_HELD") as told_why:
         shop.confirm(order)
     assert told_why.metadata == {"resource": order.name, "hold_reason": "a doubtful address"}
+    assert told_why.text == f"order {order.number} is held: a doubtful address"
     resumed = shop.orders.ResumeOrder(orders_pb2.ResumeOrderRequest(name=order.name))
     assert (resumed.held, resumed.hold_reason) == (False, "")
     assert shop.confirm(order).state == orders_pb2.ORDER_STATE_CONFIRMED

@@ -139,6 +139,7 @@ def test_step_is_taken_exactly_where_the_table_has_it(shop: Shop, state: str, wa
     with refused("ILLEGAL_STATE") as refusal:
         STEPS[wanted](shop, order)
     assert refusal.metadata == {"resource": order.name, "state": state, "wanted": wanted}
+    assert refusal.text.startswith(f"order {order.number} is ")
     assert get_order(shop, order.name) == order
 
 

@@ -240,8 +240,8 @@ class OrderLineNotFound(NotFound):
         line_number: the requested line number.
     """
 
-    def __init__(self, order: str, *, line_number: int) -> None:
-        super().__init__(f"{order} has no line {line_number}")
+    def __init__(self, order: str, *, order_number: str, line_number: int) -> None:
+        super().__init__(f"{_name_order(order_number)} has no line {line_number}")
         self.resource = order
         self.line_number = line_number
 
@@ -400,6 +400,11 @@ class ResourceInUse(FailedPrecondition):
         self.user = user
 
 
+def _name_order(number: str) -> str:
+    """Return how a text names an order: people know its number, not its resource name. Empty without a number."""
+    return f"order {number}" if number else ""
+
+
 class IllegalState(FailedPrecondition):
     """The state machine has no such transition.
 
@@ -409,9 +414,10 @@ class IllegalState(FailedPrecondition):
         wanted: the requested state.
     """
 
-    def __init__(self, resource: str, *, state: str, target: str) -> None:
+    def __init__(self, resource: str, *, state: str, target: str, order_number: str = "") -> None:
+        subject = _name_order(order_number) or resource
         super().__init__(
-            f"{resource} is already {state}" if state == target else f"{resource} is {state}; it cannot become {target}"
+            f"{subject} is already {state}" if state == target else f"{subject} is {state}; it cannot become {target}"
         )
         self.resource = resource
         self.state = state
@@ -427,8 +433,8 @@ class FieldNotChangeable(FailedPrecondition):
         state: the current state of the resource.
     """
 
-    def __init__(self, resource: str, *, field: str, state: str) -> None:
-        super().__init__(f"{resource} is {state}; its {field} can no longer change")
+    def __init__(self, resource: str, *, field: str, state: str, order_number: str = "") -> None:
+        super().__init__(f"{_name_order(order_number) or resource} is {state}; its {field} can no longer change")
         self.resource = resource
         self.field = field
         self.state = state
@@ -442,8 +448,8 @@ class OrderHeld(FailedPrecondition):
         hold_reason: why it is held; may be empty.
     """
 
-    def __init__(self, order: str, *, hold_reason: str) -> None:
-        super().__init__(f"{order} is held{': ' if hold_reason else ''}{hold_reason}")
+    def __init__(self, order: str, *, order_number: str, hold_reason: str) -> None:
+        super().__init__(f"{_name_order(order_number)} is held{': ' if hold_reason else ''}{hold_reason}")
         self.resource = order
         self.hold_reason = hold_reason
 
@@ -451,8 +457,8 @@ class OrderHeld(FailedPrecondition):
 class OrderNotHeld(FailedPrecondition):
     """The order is not held, so it cannot be resumed."""
 
-    def __init__(self, order: str) -> None:
-        super().__init__(f"{order} is not held")
+    def __init__(self, order: str, *, order_number: str) -> None:
+        super().__init__(f"{_name_order(order_number)} is not held")
         self.resource = order
 
 
@@ -466,9 +472,10 @@ class UnitsNotOpen(FailedPrecondition):
         open: the open units that no fulfilment contains.
     """
 
-    def __init__(self, order: str, *, line_number: int, requested: int, available: int) -> None:
+    def __init__(self, order: str, *, order_number: str, line_number: int, requested: int, available: int) -> None:
         super().__init__(
-            f"line {line_number} of {order} has {available} open units without a fulfilment, but {requested} are needed"
+            f"line {line_number} of {_name_order(order_number)} has {available} open units without a fulfilment, "
+            f"but {requested} are needed"
         )
         self.resource = order
         self.line_number = line_number

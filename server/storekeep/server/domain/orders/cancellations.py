@@ -58,7 +58,7 @@ def cancel_order(db: Store, call: Call, order_id: str, *, reason: str = "", etag
 
     def effect(mutation: Mutation) -> Order:
         old = find_order_for_update(mutation.tx, order_id, etag=etag)
-        check_step(old.name, state=old.state, target=CANCELLED)
+        check_step(old.name, order_number=old.number, state=old.state, target=CANCELLED)
         if old.state == CONFIRMED:
             cancel_pending_fulfillments(mutation, old)
         deallocate_units(mutation, old.name, read_allocations(mutation.tx, [old.name])[old.name])
@@ -82,7 +82,7 @@ def cancel_order_lines(
 
     def effect(mutation: Mutation) -> Order:
         old = find_order_for_update(mutation.tx, order_id, etag=etag)
-        require_state(old.name, state=old.state, among=HOLDS_STOCK, target=CANCELLED)
+        require_state(old.name, order_number=old.number, state=old.state, among=HOLDS_STOCK, target=CANCELLED)
         check_lines_exist(old, lines)
         unbound = read_unbound_units(mutation.tx, old)
         unbound_by_line = sum_unbound(unbound)
@@ -123,7 +123,13 @@ def deallocate_unbound(mutation: Mutation, order: Order, unbound: Unbound, units
     for line_number, requested in units.items():
         available = sum(free for _, free in sources[line_number])
         if available < max(1, requested):
-            raise UnitsNotOpen(order.name, line_number=line_number, requested=max(1, requested), available=available)
+            raise UnitsNotOpen(
+                order.name,
+                order_number=order.number,
+                line_number=line_number,
+                requested=max(1, requested),
+                available=available,
+            )
         missing = requested
         for location_id, free in sources[line_number]:
             taken = min(missing, free)

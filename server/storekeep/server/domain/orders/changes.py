@@ -38,7 +38,7 @@ def confirm_order(db: Store, call: Call, order_id: str, *, etag: str = "") -> Or
 
     def effect(mutation: Mutation) -> Order:
         old = find_order_for_update(mutation.tx, order_id, etag=etag)
-        check_step(old.name, state=old.state, target=CONFIRMED)
+        check_step(old.name, order_number=old.number, state=old.state, target=CONFIRMED)
         check_not_held(old)
         return save_order(mutation, old, replace(old, state=CONFIRMED, expire_time_us=None), event="confirmed")
 
@@ -53,7 +53,7 @@ def complete_order(db: Store, call: Call, order_id: str, *, etag: str = "") -> O
 
     def effect(mutation: Mutation) -> Order:
         old = find_order_for_update(mutation.tx, order_id, etag=etag)
-        check_step(old.name, state=old.state, target=COMPLETED)
+        check_step(old.name, order_number=old.number, state=old.state, target=COMPLETED)
         check_not_held(old)
         return save_order(mutation, old, replace(old, state=COMPLETED), event="completed")
 
@@ -68,7 +68,7 @@ def hold_order(db: Store, call: Call, order_id: str, *, reason: str = "", etag: 
 
     def effect(mutation: Mutation) -> Order:
         old = find_order_for_update(mutation.tx, order_id, etag=etag)
-        require_state(old.name, state=old.state, among=HOLDABLE, target=HELD)
+        require_state(old.name, order_number=old.number, state=old.state, among=HOLDABLE, target=HELD)
         check_not_held(old)
         return save_order(mutation, old, replace(old, held=True, hold_reason=reason), event="held", reason=reason)
 
@@ -84,7 +84,7 @@ def resume_order(db: Store, call: Call, order_id: str, *, etag: str = "") -> Ord
     def effect(mutation: Mutation) -> Order:
         old = find_order_for_update(mutation.tx, order_id, etag=etag)
         if not old.held:
-            raise OrderNotHeld(old.name)
+            raise OrderNotHeld(old.name, order_number=old.number)
         return save_order(mutation, old, replace(old, held=False, hold_reason=""), event="resumed")
 
     return mutate(db, call, effect, Order)
@@ -109,7 +109,7 @@ def check_not_held(order: Order) -> None:
     Raises: OrderHeld.
     """
     if order.held:
-        raise OrderHeld(order.name, hold_reason=order.hold_reason)
+        raise OrderHeld(order.name, order_number=order.number, hold_reason=order.hold_reason)
 
 
 def save_order(mutation: Mutation, old: Order, new: Order, *, event: str, reason: str = "") -> Order:

@@ -67,7 +67,7 @@ def apply_order_edit(db: Store, call: Call, order_id: str, edit: Edit, *, reason
     def effect(mutation: Mutation) -> Order:
         tx = mutation.tx
         old = find_order_for_update(tx, order_id, etag=etag)
-        require_state(old.name, state=old.state, among=EDITABLE, target=EDITED)
+        require_state(old.name, order_number=old.number, state=old.state, among=EDITABLE, target=EDITED)
         check_lines_exist(old, edit.line_targets)
         lines = (*_edit_lines(old, edit), *_price_added_lines(tx, old, edit))
         if lines == old.lines:

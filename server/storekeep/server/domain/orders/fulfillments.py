@@ -163,7 +163,9 @@ def create_fulfillment(
     def effect(mutation: Mutation) -> Fulfillment:
         tx = mutation.tx
         order = find_order_for_update(tx, order_id, etag=etag)
-        require_state(order.name, state=order.state, among=FULFILLABLE, target=PARTIALLY_FULFILLED)
+        require_state(
+            order.name, order_number=order.number, state=order.state, among=FULFILLABLE, target=PARTIALLY_FULFILLED
+        )
         check_not_held(order)
         check_lines_exist(order, lines)
         location, chosen = _choose_location(order, read_unbound_units(tx, order), location_id, lines)
@@ -209,7 +211,7 @@ def check_lines_exist(order: Order, lines: Sequence[LineUnits]) -> None:
     existing = {line.line_number for line in order.lines}
     for line_number, _ in lines:
         if line_number not in existing:
-            raise OrderLineNotFound(order.name, line_number=line_number)
+            raise OrderLineNotFound(order.name, order_number=order.number, line_number=line_number)
 
 
 def read_unbound_units(tx: Transaction, order: Order) -> Unbound:
@@ -239,7 +241,9 @@ def _choose_location(
 
 
 def _build_not_open(order: Order, line_number: int, requested: int, available: int) -> UnitsNotOpen:
-    return UnitsNotOpen(order.name, line_number=line_number, requested=max(1, requested), available=available)
+    return UnitsNotOpen(
+        order.name, order_number=order.number, line_number=line_number, requested=max(1, requested), available=available
+    )
 
 
 # -- parcels
@@ -366,7 +370,13 @@ def restock_fulfillment(
         old = _find_for_update(tx, key, target=RESTOCKED, etag=etag)
         order = find_order(tx, old.order_id)
         reopened = add_fulfilled_units(order, {line.line_number: -line.quantity for line in old.lines})
-        require_state(order.name, state=order.state, among=frozenset(RESTOCK_STEPS), target=reopened.state)
+        require_state(
+            order.name,
+            order_number=order.number,
+            state=order.state,
+            among=frozenset(RESTOCK_STEPS),
+            target=reopened.state,
+        )
         location = location_id or old.location_id
         require_location(tx, location)
         shares = [Share(line.line_number, line.sku, location, line.quantity) for line in old.lines]

@@ -48,27 +48,29 @@ Goods and bill leave with the first shipment. A time can be promised until it ha
 until the order is completed, and what only describes the order can always change."""
 
 
-def check_step(order: str, *, state: str, target: str) -> None:
+def check_step(order: str, *, order_number: str, state: str, target: str) -> None:
     """Raise unless `ORDER_STEPS` allows the transition from `state` to `target`.
 
     Args:
         order: the order's resource name.
+        order_number: its number, for the text of the error.
 
     Raises: IllegalState, with both states.
     """
     if target not in ORDER_STEPS[state]:
-        raise IllegalState(order, state=state, target=target)
+        raise IllegalState(order, order_number=order_number, state=state, target=target)
 
 
-def require_state(order: str, *, state: str, among: frozenset[str], target: str) -> None:
+def require_state(order: str, *, order_number: str, state: str, among: frozenset[str], target: str) -> None:
     """Raise unless the order is in one of the states that allow an action.
 
     Args:
         order: the order's resource name.
+        order_number: its number, for the text of the error.
         among: the states that allow the action.
         target: the state that the action leads to, for the error.
 
     Raises: IllegalState.
     """
     if state not in among:
-        raise IllegalState(order, state=state, target=target)
+        raise IllegalState(order, order_number=order_number, state=state, target=target)

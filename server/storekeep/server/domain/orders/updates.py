@@ -64,7 +64,7 @@ def _apply(order: Order, changes: Mapping[str, Any]) -> Order:
     """
     for field in _list_differing(order, changes):
         if order.state not in CHANGEABLE[field]:
-            raise FieldNotChangeable(order.name, field=field, state=order.state)
+            raise FieldNotChangeable(order.name, order_number=order.number, field=field, state=order.state)
     shipping: Money | None = changes.get("shipping")
     if shipping is not None and shipping.currency_code != order.currency_code:
         raise CurrencyMismatch("order.shipping", f"the order is priced in {order.currency_code}")
