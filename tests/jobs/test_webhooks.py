@@ -27,7 +27,7 @@ from tests.support import receivers
 from tests.support.databases import new_database
 from tests.support.processes import ServerProcess
 from tests.support.receivers import Receiver, answer_with, receive, verify_signature
-from tests.support.shops import new_id, new_request_id
+from tests.support.shops import Shop, new_id, new_request_id
 
 DELIVERED = pb.WEBHOOK_DELIVERY_STATE_DELIVERED
 PENDING = pb.WEBHOOK_DELIVERY_STATE_PENDING
@@ -126,6 +126,17 @@ def test_full_payload_has_the_resource_of_the_contract(hooks: Hooks):
     hooks.receiver.wait_for(lambda: bool(hooks.receiver.received[path]))
     resource = json.loads(hooks.receiver.received[path][0][1])["data"]["resource"]
     assert (resource["name"], resource["displayName"], resource["etag"]) == (customer.name, "Ada", customer.etag)
+
+
+def test_full_payload_of_an_order_has_its_contact(hooks: Hooks, shop: Shop):
+    _, _, path = hooks.create("order.placed", payload=WebhookPayload.WEBHOOK_PAYLOAD_FULL)
+    sku = shop.variant(stock=1).sku
+    request = shop.order_request((sku, 1))
+    request.email = "ada@example.com"
+    order = shop.orders.PlaceOrder(request)
+    hooks.receiver.wait_for(lambda: bool(hooks.receiver.received[path]))
+    resource = json.loads(hooks.receiver.received[path][0][1])["data"]["resource"]
+    assert (resource["name"], resource["email"]) == (order.name, "ada@example.com")
 
 
 def test_dry_run_and_other_types_send_nothing(hooks: Hooks):

@@ -51,8 +51,13 @@ FULFILLMENT_STATES = {
 }
 
 
-def build_order(order: Order) -> pb.Order:
-    """Build the message of an order. Email address and phone number are only for callers that may read them."""
+def build_order(order: Order, *, with_contact: bool = False) -> pb.Order:
+    """Build the message of an order.
+
+    Args:
+        with_contact: whether the reader may see the email address and the phone number. Otherwise the permissions of
+            the caller of the current RPC decide.
+    """
     money = make_money_builder(order.currency_code)
     message = pb.Order(
         name=order.name,
@@ -81,7 +86,7 @@ def build_order(order: Order) -> pb.Order:
     )
     if order.labels:
         fill_labels(message.labels, order.labels)
-    if has_permission("orders.read") or has_permission("customers.read"):
+    if with_contact or has_permission("orders.read") or has_permission("customers.read"):
         message.email, message.phone = order.email, order.phone
     return message
 
