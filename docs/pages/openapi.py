@@ -39,7 +39,7 @@ HEADERS = {
         "An etag that the caller has. If it is current, the reply is 304 without a body.",
         300,
     ),
-    "RequestTimeout": ("X-Request-Timeout", "Deadline of the call, such as `5s` or `500ms`.", 20),
+    "RequestTimeout": ("X-Request-Timeout", "Deadline of the call in seconds, such as `2.5`.", 20),
     "AcceptLanguage": ("Accept-Language", "Languages of the texts in the reply (RFC 9110).", 1_000),
 }
 SCALARS: dict[int, dict[str, Any]] = {
@@ -335,7 +335,15 @@ def _list_headers(route: Route, method: Method) -> list[dict[str, Any]]:
         names.append("IfNoneMatch")
     if _takes_etag(route):
         names.append("IfMatch")
+    if _is_translated(route.rpc.output_type):
+        names.append("AcceptLanguage")
     return [{"$ref": f"#/components/parameters/{name}"} for name in names]
+
+
+def _is_translated(reply: Descriptor) -> bool:
+    """Return whether a reply has texts in several languages: it is a translated resource, or a page of them."""
+    nested = [field.message_type for field in reply.fields if field.message_type is not None]
+    return any("translations" in message.fields_by_name for message in (reply, *nested))
 
 
 def _takes_etag(route: Route) -> bool:

@@ -18,7 +18,16 @@ from storekeep.cli.times import parse_time
 from storekeep.client import WebhookEndpoint, WebhookPayload
 
 COLUMNS = ("name", "state", "display_name", "url", "event_types", "update_time")
-DELIVERY_COLUMNS = ("name", "state", "event_type", "resource", "attempts", "last_status", "next_attempt_time")
+DELIVERY_COLUMNS = (
+    "name",
+    "state",
+    "event_type",
+    "resource",
+    "attempts",
+    "last_status",
+    "last_problem",
+    "next_attempt_time",
+)
 LISTING = ResourceListing(
     "List webhook endpoints.",
     example="storekeep webhooks list",
