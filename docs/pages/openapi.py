@@ -153,13 +153,15 @@ class _Builder:
         return operation
 
     def _build_body(self, request: Descriptor, body: str, bound: set[str]) -> dict[str, Any]:
-        if body != "*":
-            return self.refer(request.fields_by_name[body].message_type)
+        """Return the schema of a body. A resource that is created has its required fields, one that is changed none."""
+        message: Any = request if body == "*" else request.fields_by_name[body].message_type
+        if body != "*" and not request.name.startswith("Create"):
+            return self.refer(message)
         name = _get_name(request)
         if name not in self.schemas:
             self.schemas[name] = {}
-            fields = [field for field in request.fields if field.name not in bound]
-            self.schemas[name] = self._build_object(request, fields, is_request=True)
+            fields = [field for field in message.fields if body != "*" or field.name not in bound]
+            self.schemas[name] = self._build_object(message, fields, is_request=True)
         return {"$ref": f"#/components/schemas/{name}"}
 
     def _build_query(self, request: Descriptor, route: Route, bound: set[str]) -> Iterator[dict[str, Any]]:

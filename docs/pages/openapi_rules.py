@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from buf.validate import validate_pb2
 from contract import Contract, Field
 from google.protobuf.message import Message
 
@@ -58,22 +59,28 @@ def restrict(schema: dict[str, Any], rules: Message | None, *, kind: str) -> dic
         return schema
     given = {descriptor.name: value for descriptor, value in getattr(rules, kind).ListFields()}
     if kind == "string":
-        schema |= {word: given[name] for name, word in TEXTS.items() if name in given}
-        schema |= next(({"format": word} for name, word in FORMATS.items() if given.get(name)), {})
+        schema |= _restrict_text(given, may_be_empty=_may_be_empty(rules))
     elif kind == "int32":
         schema |= {word: given[name] for name, word in NUMBERS.items() if name in given}
     elif kind == "repeated":
-        schema |= {
-            word: given[name] for name, word in (("min_items", "minItems"), ("max_items", "maxItems")) if name in given
-        }
+        schema |= {word: given[name] for name, word in LISTS.items() if name in given}
         schema |= {"uniqueItems": True} if given.get("unique") else {}
     elif kind == "map":
-        schema |= {
-            word: given[name]
-            for name, word in (("min_pairs", "minProperties"), ("max_pairs", "maxProperties"))
-            if name in given
-        }
+        schema |= {word: given[name] for name, word in MAPS.items() if name in given}
     return schema
+
+
+def _may_be_empty(rules: Any) -> bool:
+    return bool(rules.ignore == validate_pb2.IGNORE_IF_ZERO_VALUE)
+
+
+def _restrict_text(given: dict[str, Any], *, may_be_empty: bool) -> dict[str, Any]:
+    """Return the rules of a text. A format is stated only if the text may not be empty instead."""
+    rules = {word: given[name] for name, word in TEXTS.items() if name in given}
+    if not may_be_empty:
+        return rules | next(({"format": word} for name, word in FORMATS.items() if given.get(name)), {})
+    rules.pop("minLength", None)
+    return rules | ({"pattern": f"^$|{rules['pattern']}"} if "pattern" in rules else {})
 
 
 def find_segment_pattern(field: Any, contract: Contract, field_path: str, index: int, count: int) -> str:
