@@ -160,6 +160,7 @@ def test_thousand_unfinished_bodies_stay_within_the_budget(server: ServerProcess
         api_key=server.admin_key,
         bodies_size_max_bytes=str(BUDGET_BYTES),
         requests_max="2000",
+        body_timeout_s="120",
         trusted_proxies="127.0.0.1",
     )
     part = bytes(BODY_BYTES - 1)
