@@ -13,26 +13,37 @@ BIN := $(VENV)/bin
 # Stamp files of finished installations: of all packages, and of the packages that the server and the command line need.
 INSTALLED := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
-# Number of test processes: 1.5 for each processor, because tests wait a third of the time for disks, deadlines and
-# processes.
-WORKERS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
+# Number of test processes: two for each processor, because tests wait a third of the time for disks, deadlines and
+# processes, often several at once.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 2 )))
 # Additional arguments for pytest, such as ARGS="-k orders".
 ARGS ?=
+# Let Python store its bytecode, also where containers turn this off: each test process would compile all tests again,
+# and each program that a test starts all of Storekeep.
+export PYTHONDONTWRITEBYTECODE :=
 
 # On a terminal, the programs of `make run` get their own process group, so that Ctrl-C reaches them and not `make`, which
 # would report their clean exit as an error. Without a terminal, the server replaces the shell to receive its signals.
-# The gateway of `make run`. It reaches the server at its configured address, and ends with it. If it fails, the server
-# runs on; the shell's own message about a killed program, which has the whole command in it, is dropped.
+# The gateway of `make run`. It reaches the server at its configured address, prints its own after the server's lines,
+# which end with the file $ready, and ends with the server. If it fails, the server runs on, which is said only once the
+# server listens; the shell's own message about a killed program, which has the whole command in it, is dropped.
 gateway = STOREKEEP_GATEWAY_SERVER_ADDRESS="$${STOREKEEP_GATEWAY_SERVER_ADDRESS:-$${STOREKEEP_LISTEN:-127.0.0.1:50051}}" \
-  STOREKEEP_GATEWAY_ACCESS_LOG="$${STOREKEEP_GATEWAY_ACCESS_LOG:-off}" $(BIN)/storekeep-gateway serve
+  STOREKEEP_GATEWAY_ACCESS_LOG="$${STOREKEEP_GATEWAY_ACCESS_LOG:-off}" \
+  STOREKEEP_GATEWAY_CONSOLE_KEY_FILE="$${STOREKEEP_GATEWAY_CONSOLE_KEY_FILE:-$${STOREKEEP_DATA_DIR:-var}/admin.key}" \
+  $(BIN)/storekeep-gateway serve
+# The server of `make run` logs to a file, so that a line for each request does not scroll away what the programs print.
+log_to_file = STOREKEEP_LOG_FILE="$${STOREKEEP_LOG_FILE:-$${STOREKEEP_DATA_DIR:-var}/server.log}"
+tell_without_gateway = { until [ -e "$$ready" ] || ! kill -0 $$server; do sleep 0.1; done; \
+  [ ! -e "$$ready" ] || echo "$(without_gateway)" >&3; }
 without_gateway = The HTTP gateway has ended, so HTTP is not served. Stop and run again to start it; gRPC is not affected.
 
 ##@ Use
 
 .PHONY: run
 run: $(RUNTIME) ## Run Storekeep on this machine; the first start loads a sample catalogue; Ctrl-C stops it
-	@both() { server=$$BASHPID; { exec 3>&2 2>/dev/null; $(gateway) --end-with $$server 2>&3 || echo "$(without_gateway)" >&3; } & \
-	  exec $(BIN)/storekeep-server serve --migrate --sample; }; \
+	@both() { server=$$BASHPID; ready=$$(mktemp --dry-run -t storekeep-run.XXXXXX); \
+	  { exec 3>&2 2>/dev/null; $(gateway) --end-with $$server --announce-after "$$ready" 2>&3 || $(tell_without_gateway); } & \
+	  exec env $(log_to_file) $(BIN)/storekeep-server serve --migrate --sample --address-file "$$ready"; }; \
 	if [ -t 0 ]; then set -m; (both); else both; fi
 
 ##@ Work
@@ -43,7 +54,9 @@ setup: $(INSTALLED) ## Create the virtual environment, or update it to the lock
 test: $(INSTALLED) ## Run all tests; ARGS="-k orders" selects some, WORKERS=1 runs one at a time
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-check: check-style check-types check-layers check-generated check-contract check-packages ## Run all static checks, as CI does before the tests
+# All run at once, because one takes as long as all others together, and pip-audit waits for the network.
+check: $(INSTALLED) ## Run all static checks, as CI does before the tests
+	@$(MAKE) --jobs --keep-going --output-sync=target check-types check-style check-layers check-generated check-contract check-packages
 
 check-style: $(INSTALLED) ## ... the style of the Python code (ruff)
 	$(BIN)/ruff check .
@@ -122,7 +135,7 @@ ifneq ($(wildcard $(INSTALLED) $(RUNTIME)),)
 endif
 
 $(RUNTIME): requirements-run.lock pyproject.toml
-	@supply/install.sh $(PYTHON) $(VENV) requirements-run.lock "the packages that Storekeep needs to run (205 MB)"
+	@supply/install.sh $(PYTHON) $(VENV) requirements-run.lock "the packages that Storekeep needs to run (270 MB)"
 	@touch $@
 
 $(INSTALLED): requirements.lock pyproject.toml

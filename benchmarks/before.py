@@ -32,7 +32,7 @@ def measure_before(folder: Path, pace: Pace, *, revision: str) -> Section:
     Raises: RuntimeError if git does not know the commit.
     """
     earlier = f"at {revision}"
-    sources = {NOW: None, earlier: _check_out(revision, folder / "source")}
+    sources = {NOW: None, earlier: check_out(revision, folder / "source")}
     reads: dict[str, list[Load]] = {name: [] for name in sources}
     writes: dict[str, list[Load]] = {name: [] for name in sources}
     for number in range(pace.rounds):
@@ -54,7 +54,7 @@ def measure_before(folder: Path, pace: Pace, *, revision: str) -> Section:
     return Section(f"Beside the program {earlier}", build_figures(rows), bars, list_warnings(rows))
 
 
-def _check_out(revision: str, target: Path) -> Path:
+def check_out(revision: str, target: Path) -> Path:
     """Extract the program at a commit into `target`.
 
     Raises: RuntimeError if git does not know the commit.

@@ -7,6 +7,18 @@ from dataclasses import dataclass
 
 SKUS = 1_000
 CUSTOMERS = 100
+PERSONS = 1_000
+PHONE = "+43 1 5550100"
+NAME = "Ada Marsh"
+ADDRESS = {
+    "recipient": NAME,
+    "address_lines": ("Ringstr. 24", "Top 7"),
+    "locality": "Wien",
+    "postal_code": "1010",
+    "region_code": "AT",
+    "phone": PHONE,
+}
+"""The address of every person, as the fields of `storekeep.v1.Address`."""
 CATEGORIES = 20
 UNITS = 1_000_000_000
 CURRENCY = "EUR"
@@ -51,6 +63,21 @@ def list_category_ids() -> list[str]:
 def list_customer_ids() -> list[str]:
     """Return the ids of all customers."""
     return [f"customer-{number:03}" for number in range(CUSTOMERS)]
+
+
+def list_person_ids() -> list[str]:
+    """Return the ids of the customers with personal data, which few benchmarks need."""
+    return [build_person_id(number) for number in range(PERSONS)]
+
+
+def build_person_id(number: int) -> str:
+    """Return the id of the customer with this number."""
+    return f"person-{number:04}"
+
+
+def build_email(person_id: str) -> str:
+    """Return the email address of a customer with personal data."""
+    return f"{person_id}@example.com"
 
 
 def list_skus() -> list[str]:

@@ -49,10 +49,11 @@ IN_FLIGHT = 64
 
 @contextlib.contextmanager
 def run_gateway(folder: Path, shop: Storekeep) -> Iterator[Server]:
-    """Run the gateway with its defaults, on the core of the server behind it, until the block ends."""
+    """Run the gateway on the core of the server behind it, until the block ends. All connections have one address."""
     folder.mkdir(parents=True, exist_ok=True)
     address = find_free_address()
     env = {"STOREKEEP_HTTP_LISTEN": address, "STOREKEEP_GATEWAY_SERVER_ADDRESS": shop.server.address}
+    env["STOREKEEP_GATEWAY_CONNECTIONS_PER_ADDRESS_MAX"] = "0"
     command = [str(COMMAND), "serve"]
     with run_server("gateway", command, address=address, log=folder / "gateway.log", env=env) as server:
         yield server

@@ -60,7 +60,7 @@ QUERIES = (
 def measure_list_orders(folder: Path, pace: Pace, *, many: int) -> Section:
     """Measure ListOrders on `FEW` orders and on `many`."""
     short = Pace(pace.rounds, pace.seconds / PACE_DIVISOR, pace.warm_up_s / PACE_DIVISOR)
-    _make_databases(folder, many)
+    make_databases(folder, many)
     names = {number: f"{number:,} orders" for number in (FEW, many)}
     figures, bars = [], []
     with ExitStack() as stack:
@@ -79,7 +79,7 @@ def measure_list_orders(folder: Path, pace: Pace, *, many: int) -> Section:
     return Section(f"ListOrders: a page of {PAGE} out of {many:,} and out of {FEW:,}", figures, bars)
 
 
-def _make_databases(folder: Path, many: int) -> None:
+def make_databases(folder: Path, many: int) -> None:
     """Create a small and a large database, both with the same catalogue."""
     with subjects.run_storekeep(folder / str(FEW)) as shop:
         stocking.stock_catalogue(shop)

@@ -21,6 +21,7 @@ from storekeep.v1 import (
     products_pb2_grpc,
 )
 
+BATCH = 1_000
 IN_FLIGHT = 16
 """Few enough that the server rejects hardly any call."""
 ATTEMPTS_MAX = 20
@@ -46,10 +47,35 @@ def stock_catalogue(shop: Storekeep) -> None:
         (inventory.SetStock, _build_stock_levels()),
         (customers.CreateCustomer, _build_customers()),
     ):
-        _call_all(method, requests, metadata=shop.build_metadata())
+        call_all(method, requests, metadata=shop.build_metadata())
 
 
-def _call_all(method: Callable[..., Any], requests: Requests, *, metadata: tuple[tuple[str, str], ...]) -> None:
+def create_persons(shop: Storekeep) -> None:
+    """Create customers with a name, an address, an email address and a phone number.
+
+    Raises: grpc.RpcError.
+    """
+    create = customers_pb2_grpc.CustomerServiceStub(shop.channel).CreateCustomer
+    call_all(create, map(_build_person, catalogue.list_person_ids()), metadata=shop.build_metadata())
+
+
+def create_many_persons(shop: Storekeep, count: int) -> None:
+    """Create so many customers as `create_persons` does, in batches.
+
+    Raises: grpc.RpcError.
+    """
+    create = customers_pb2_grpc.CustomerServiceStub(shop.channel).BatchCreateCustomers
+    for first in range(0, count, BATCH):
+        requests = [_build_person(catalogue.build_person_id(n)) for n in range(first, min(first + BATCH, count))]
+        batch = customers_pb2.BatchCreateCustomersRequest(requests=requests)
+        call_all(create, iter([batch]), metadata=shop.build_metadata())
+
+
+def call_all(method: Callable[..., Any], requests: Requests, *, metadata: tuple[tuple[str, str], ...]) -> None:
+    """Call a method with each request, a few at a time. Rejected calls are sent again.
+
+    Raises: grpc.RpcError.
+    """
     calls: deque[tuple[Message, grpc.Future[Any]]] = deque()
 
     def await_first() -> None:
@@ -107,3 +133,13 @@ def _build_customers() -> Requests:
     for customer_id in catalogue.list_customer_ids():
         customer = customers_pb2.Customer(display_name=customer_id)
         yield customers_pb2.CreateCustomerRequest(customer=customer, customer_id=customer_id)
+
+
+def _build_person(person_id: str) -> customers_pb2.CreateCustomerRequest:
+    customer = customers_pb2.Customer(
+        display_name=f"{catalogue.NAME} {person_id}",
+        email=catalogue.build_email(person_id),
+        phone=catalogue.PHONE,
+        addresses=[customers_pb2.CustomerAddress(label="home", address=catalogue.ADDRESS)],
+    )
+    return customers_pb2.CreateCustomerRequest(customer=customer, customer_id=person_id)

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import grpc
 
@@ -23,6 +24,7 @@ COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
 ROOTS = ("generated", "server", "clients")
 """The folders of a checkout that contain the program."""
 RUN_SOURCE = "from storekeep.server.command import main; main()"
+CLEAR_PROGRAM = (sys.executable, "-m", "benchmarks.floors.clear_text")
 PEER = "benchmarks.peers.fastapi_shop"
 PEER_SETTINGS = ("--loop", "uvloop", "--http", "httptools", "--workers", "1", "--no-access-log")
 MIGRATION_TIMEOUT_S = 60.0
@@ -72,6 +74,8 @@ def run_storekeep(
     placement: Placement = APART,
     workers: int = 1,
     source: Path | None = None,
+    program: Sequence[str] | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Storekeep]:
     """Run Storekeep with its defaults until the block ends. Its database is created if missing.
 
@@ -80,6 +84,8 @@ def run_storekeep(
         database: default: a SQLite file in the folder.
         workers: number of processes. A single process is pinned to the servers' core, several are not.
         source: a checkout of another commit to run. Default: this checkout.
+        program: another command that takes the arguments of `storekeep-server`.
+        settings: settings other than the defaults, as environment variables.
     """
     folder.mkdir(parents=True, exist_ok=True)
     address, database = find_free_address(), database or SqliteFile(folder / "storekeep.db")
@@ -88,8 +94,9 @@ def run_storekeep(
         "STOREKEEP_DATABASE_URL": database.storekeep_url,
         "STOREKEEP_LISTEN": address,
         "STOREKEEP_PIN_CPU": str(SERVER_CORE) if workers == 1 else "",
+        **settings,
     }
-    program = [str(COMMAND)]
+    program = list(program or (str(COMMAND),))
     if source is not None:
         program = [sys.executable, "-c", RUN_SOURCE]
         env["PYTHONPATH"] = os.pathsep.join([*(str(source / root) for root in ROOTS), str(ROOT)])

@@ -19,13 +19,19 @@ from benchmarks import (
     before,
     calling,
     calling_postgres,
+    console,
+    events,
     gateway,
     growth,
     imports,
     latency,
     lists,
     memory,
+    migration,
+    personal,
     postgres,
+    pricing,
+    webhooks,
     workers,
 )
 from benchmarks.loads import h2load
@@ -45,11 +51,14 @@ class Size:
     """The size of the measurements.
 
     Attributes:
-        orders: orders in the larger database of the list benchmark.
+        orders: orders in the larger database of the benchmarks of lists and of the console.
         calls: calls before the early and the late reading of memory.
         shops: orders in the databases of the growth benchmarks.
         late_max_ms: greatest allowed 99th percentile of the delay of a load on a schedule.
         idle: idle connections to the gateway.
+        kept: events to replay.
+        unmet: promotions that do not apply to an order.
+        persons: customers that `migrate` encrypts.
         revision: the commit to compare with.
     """
 
@@ -59,6 +68,9 @@ class Size:
     shops: tuple[int, ...]
     late_max_ms: float
     idle: int
+    kept: int
+    unmet: int
+    persons: int
     revision: str = ""
 
 
@@ -69,6 +81,9 @@ FULL = Size(
     shops=(1_000, 100_000, 1_000_000),
     late_max_ms=3.0,
     idle=2_000,
+    kept=1_000_000,
+    unmet=10_000,
+    persons=1_000_000,
 )
 QUICK = Size(
     Pace(rounds=2, seconds=2.0, warm_up_s=1.0),
@@ -77,6 +92,9 @@ QUICK = Size(
     shops=(1_000, 10_000, 50_000),
     late_max_ms=500.0,
     idle=200,
+    kept=20_000,
+    unmet=500,
+    persons=20_000,
 )
 
 BENCHMARKS: dict[str, Callable[[Path, Size], Section]] = {
@@ -90,10 +108,16 @@ BENCHMARKS: dict[str, Callable[[Path, Size], Section]] = {
     "growth_postgresql": lambda folder, size: growth.measure_postgresql(folder, size.pace, sizes=size.shops),
     "list_orders": lambda folder, size: lists.measure_list_orders(folder, size.pace, many=size.orders),
     "imports": lambda folder, size: imports.measure_imports(folder, size.pace),
+    "pricing": lambda folder, size: pricing.measure_pricing(folder, size.pace, unmet=size.unmet),
+    "webhooks": lambda folder, size: webhooks.measure_webhooks(folder, size.pace),
     "gateway": lambda folder, size: gateway.measure_gateway(
         folder, size.pace, idle=size.idle, early=size.calls[0], late=size.calls[1]
     ),
+    "console": lambda folder, size: console.measure_console(folder, size.pace, many=size.orders),
+    "events": lambda folder, size: events.measure_events(folder, size.pace, kept=size.kept),
     BEFORE: lambda folder, size: before.measure_before(folder, size.pace, revision=size.revision),
+    "personal": lambda folder, size: personal.measure_personal(folder, size.pace),
+    "migration": lambda folder, size: migration.measure_migration(folder, customers=size.persons),
     "memory": lambda folder, size: memory.measure_memory(folder, early=size.calls[0], late=size.calls[1]),
 }
 

@@ -26,6 +26,7 @@ from docs.pages import (  # noqa: E402
     openapi,
     order_states,
     permissions,
+    personal_data,
 )
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -33,6 +34,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors.build_page,
     "changeable-fields.md": order_states.build_fields_page,
     "permissions.md": permissions.build_page,
+    "personal-data.md": personal_data.build_page,
     "configuration.md": configuration.build_page,
     "gateway-configuration.md": configuration.build_gateway_page,
     "database.md": database.build_page,

@@ -44,6 +44,7 @@ class Field:
     is_message: bool
     repeated: bool
     optional: bool
+    personal: options_pb2.Personal
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def read_field(proto: FieldDescriptorProto, *, comment: str) -> Field:
         is_message=proto.type == FieldDescriptorProto.TYPE_MESSAGE,
         repeated=proto.label == FieldDescriptorProto.LABEL_REPEATED,
         optional=proto.proto3_optional,
+        personal=proto.options.Extensions[options_pb2.personal],
     )
 
 

@@ -77,3 +77,7 @@ if [ -e "$failed" ]; then
   fail "Some packages could not be installed; see pip's output above. Repeat the command to try again."
 fi
 pip install --quiet --no-deps --no-build-isolation --editable .
+# Compile Storekeep here: where containers turn bytecode off, each command would compile it anew, for 0.1 s of CPU.
+for root in clients generated server; do
+  [ ! -d "$root" ] || "$environment/bin/python" -m compileall -q "$root"
+done

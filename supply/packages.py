@@ -29,6 +29,7 @@ LESSER = {
     "psycopg": "LGPL-3.0-only",
     "psycopg-binary": "LGPL-3.0-only",
     "pycountry": "LGPL-2.1-only",
+    "python-stdnum": "LGPL-2.1-or-later",
 }
 """The shipped packages under the LGPL. Each is installed from its own unmodified wheel, so that users can replace it
 with another version, as the LGPL requires. Other LGPL packages are rejected, so that each addition is a deliberate
@@ -36,12 +37,16 @@ decision."""
 
 MANUAL_LICENSES = {
     "apsw": "Zlib",  # "any-OSI": its licence file allows zlib or any other licence that the OSI has approved
+    "axe-playwright-python": "MIT",
     "grimp": "BSD-2-Clause",
     "import-linter": "BSD-2-Clause",
+    "itsdangerous": "BSD-3-Clause",
     "jinja2": "BSD-3-Clause",
     "peewee": "MIT",
     "pysqlite3": "Zlib",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",
+    "python-stdnum": "LGPL-2.1-or-later",
+    "segno": "BSD-3-Clause",
     "uvloop": "Apache-2.0 OR MIT",
 }
 """The licences of packages with incomplete metadata, taken from their licence files."""

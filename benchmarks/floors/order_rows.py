@@ -124,7 +124,9 @@ def _assign_additions(orders: dict[str, OrderWrites], added: Sequence[tuple[Tabl
     by_id = sorted(added, key=lambda item: not _find_uuids(item[1]) & set(orders))
     for table, row in by_id:
         uuids = _find_uuids(row)
-        named = uuids & set(orders) or set().union(*(owners.get(uuid, set()) for uuid in uuids))
+        shared = (owners.get(uuid, set()) for uuid in uuids)
+        # Rows of all orders have the UUID of the API key; it tells nothing.
+        named = uuids & set(orders) or set().union(*(found for found in shared if len(found) == 1))
         if len(named) != 1:
             raise UnclearRows(f"a row of {table.name} belongs to {len(named)} orders")
         (order_id,) = named

@@ -18,12 +18,15 @@ from benchmarks.loads.order_messages import PLACE_ORDER, Requests, check
 DEADLINE_S = 30.0
 
 
-async def keep_calling(address: str, token: str, *, seconds: float, in_flight: int) -> Tally:
+async def keep_calling(address: str, token: str, *, seconds: float, in_flight: int, requests: Requests) -> Tally:
     """Send calls for `seconds`, then wait for the calls in flight.
+
+    Args:
+        requests: builds the requests.
 
     Raises: grpc.RpcError; ValueError if a reply is wrong.
     """
-    requests, tally = Requests(LINES), Tally()
+    tally = Tally()
     metadata = (("authorization", f"Bearer {token}"),)
     async with grpc.aio.insecure_channel(address) as channel:
         await channel.channel_ready()
@@ -49,8 +52,13 @@ def main() -> None:
     parser.add_argument("--token", required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--in-flight", type=int, required=True)
+    parser.add_argument("--coupon", default="")
+    parser.add_argument("--personal", action="store_true")
     options = parser.parse_args()
-    calling = keep_calling(options.address, options.token, seconds=options.seconds, in_flight=options.in_flight)
+    requests = Requests(LINES, coupon=options.coupon, personal=options.personal)
+    calling = keep_calling(
+        options.address, options.token, seconds=options.seconds, in_flight=options.in_flight, requests=requests
+    )
     print(asyncio.run(calling).to_json())
 
 

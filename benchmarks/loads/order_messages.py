@@ -19,9 +19,11 @@ class Requests:
 
     Args:
         lines: lines in each order, each with a different SKU.
+        coupon: the coupon code of each order; empty for none.
+        personal: whether each order has an address, and a customer with personal data.
     """
 
-    def __init__(self, lines: int) -> None:
+    def __init__(self, lines: int, *, coupon: str = "", personal: bool = False) -> None:
         self._count = lines
         self._lines = [
             orders_pb2.PlaceOrderRequest(lines=[orders_pb2.PlaceOrderLine(sku=sku, quantity=1)]).SerializeToString()
@@ -29,9 +31,12 @@ class Requests:
         ]
         self._heads = [
             orders_pb2.PlaceOrderRequest(
-                customer=f"customers/{customer}", currency_code=catalogue.CURRENCY
+                customer=f"customers/{customer}",
+                currency_code=catalogue.CURRENCY,
+                coupon_codes=[coupon] if coupon else (),
+                shipping_address=catalogue.ADDRESS if personal else None,
             ).SerializeToString()
-            for customer in catalogue.list_customer_ids()
+            for customer in (catalogue.list_person_ids() if personal else catalogue.list_customer_ids())
         ]
 
     def make(self) -> bytes:
@@ -47,7 +52,9 @@ def check(answer: bytes, *, lines: int) -> None:
     Raises: ValueError if it is not.
     """
     order = orders_pb2.Order.FromString(answer)
-    total_minor = sum(line.subtotal.units * 100 + line.subtotal.nanos // 10_000_000 for line in order.lines)
+    priced = order.HasField("price_details")
+    amounts = [line.gross_total if priced else line.subtotal for line in order.lines]
+    total_minor = sum(amount.units * 100 + amount.nanos // 10_000_000 for amount in amounts)
     good = (
         order.name.startswith("orders/")
         and order.state == orders_pb2.ORDER_STATE_PLACED

@@ -28,6 +28,9 @@ TEXTS = {"min_len": "minLength", "max_len": "maxLength", "pattern": "pattern"}
 LISTS = {"min_items": "minItems", "max_items": "maxItems"}
 MAPS = {"min_pairs": "minProperties", "max_pairs": "maxProperties"}
 FORMATS = {"uuid": "uuid", "email": "email", "uri": "uri"}
+EMAIL = r"^[^\s@]+@[^\s@]+$"
+"""Stands for the contract's pattern of email addresses, the only one with other letters than ASCII: programs that read
+patterns take seconds for it, or do not know characters beyond 16 bits."""
 ANY_SEGMENT = "^[^/]+$"
 
 
@@ -60,8 +63,9 @@ def restrict(schema: dict[str, Any], rules: Message | None, *, kind: str) -> dic
     given = {descriptor.name: value for descriptor, value in getattr(rules, kind).ListFields()}
     if kind == "string":
         schema |= _restrict_text(given, may_be_empty=_may_be_empty(rules))
-    elif kind == "int32":
-        schema |= {word: given[name] for name, word in NUMBERS.items() if name in given}
+    elif kind in ("int32", "int64") and "integer" in schema["type"]:
+        words = {word: given[name] for name, word in NUMBERS.items() if name in given}
+        schema |= {} if _may_be_empty(rules) else words
     elif kind == "repeated":
         schema |= {word: given[name] for name, word in LISTS.items() if name in given}
         schema |= {"uniqueItems": True} if given.get("unique") else {}
@@ -77,6 +81,8 @@ def _may_be_empty(rules: Any) -> bool:
 def _restrict_text(given: dict[str, Any], *, may_be_empty: bool) -> dict[str, Any]:
     """Return the rules of a text. A format is stated only if the text may not be empty instead."""
     rules = {word: given[name] for name, word in TEXTS.items() if name in given}
+    if not rules.get("pattern", "").isascii():
+        rules["pattern"] = EMAIL
     if not may_be_empty:
         return rules | next(({"format": word} for name, word in FORMATS.items() if given.get(name)), {})
     rules.pop("minLength", None)

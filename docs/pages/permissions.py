@@ -27,5 +27,7 @@ def build_page() -> str:
         (code(name), ", ".join(link_method(method) for method in CONTRACT.methods if method.permission == name))
         for name in permissions
     ]
+    rows.append((code("customers.personal.read"), "the [personal data](personal-data.md) in the replies of all RPCs"))
+    rows.sort()
     head_text = head("Permissions", source="the contract's `permission` options")
     return f"{head_text}{INTRODUCTION}\n{table(('Permission', 'RPCs'), rows)}"

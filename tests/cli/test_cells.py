@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given, strategies
 
 from storekeep.cli.cells import format_amount, format_cell, restore_integers
-from storekeep.cli.imports.reports import escape_formula
 from storekeep.cli.texts import escape_document, replace_unprintable
-from storekeep.client import Money, Order, OrderState, Product, ProductState, ServiceAccount, Variant, to_money
+from storekeep.client import (
+    Money,
+    Order,
+    OrderState,
+    Product,
+    ProductState,
+    Promotion,
+    PromotionAction,
+    ServiceAccount,
+    TaxComponent,
+    TaxRate,
+    Variant,
+    to_money,
+)
+from storekeep.imports.reports import escape_formula, unescape_formula
 
 
 @pytest.mark.parametrize(
@@ -40,6 +54,10 @@ def test_cell_shows_each_kind_of_value() -> None:
     assert format_cell(Variant(), "weight_g") == ""
     assert format_cell(Variant(weight_g=0), "weight_g") == "0"
     assert format_cell(Order(state=OrderState.ValueType(99)), "state") == "99"
+    taxes = [TaxComponent(display_name="GST", rate_ppm=50_000), TaxComponent(display_name="QST", rate_ppm=99_750)]
+    assert format_cell(TaxRate(components=taxes), "components") == "GST 5 %, QST 9.975 %"
+    action = PromotionAction(percentage_ppm=100_000, buy_units=2, dearest_first=True)
+    assert format_cell(Promotion(action=action), "action") == "10 %\nbuy units 2\ndearest first"
 
 
 def test_control_characters_are_replaced() -> None:
@@ -106,8 +124,20 @@ def test_escaped_document_says_the_same(text: str) -> None:
         ("-1", "'-1"),
         ("@SUM(A1)", "'@SUM(A1)"),
         ("  =2+2", "'  =2+2"),
-        ("\t=2+2", "'\t=2+2"),
-        ("\r=2+2", "'\r=2+2"),
+        ("\t=2+2", "\t'=2+2"),
+        ("\r=2+2", "\r'=2+2"),
+        ("Tea;=2+2", "Tea;'=2+2"),
+        ("Tea\n=2+2\t@SUM(A1)", "Tea\n'=2+2\t'@SUM(A1)"),
+        ("\u00a0=2", "'\u00a0=2"),
+        ("\u3000\u200b\ufeff\u202e=2", "'\u3000\u200b\ufeff\u202e=2"),
+        ("\x00=2", "'\x00=2"),
+        ('"=2', "'\"=2"),
+        ("'=2", "''=2"),
+        ("\u22122", "'\u22122"),
+        ("\ufe662", "'\ufe662"),
+        ("Tea, =2", "Tea, =2"),
+        ("a;b\n c", "a;b\n c"),
+        ("\u200b", "\u200b"),
         ("\uff1d2+2", "'\uff1d2+2"),
         ("A-1", "A-1"),
         ("", ""),
@@ -117,3 +147,16 @@ def test_escaped_document_says_the_same(text: str) -> None:
 )
 def test_cell_of_a_report_is_no_formula(value: object, shown: str) -> None:
     assert escape_formula(value) == shown
+    assert unescape_formula(escape_formula(value)) == str(value) or isinstance(value, int)
+
+
+@given(strategies.text("=+-@\u2212\uff1d'\"; \t\n\u00a0\u200ba"))
+def test_escaped_cell_is_read_as_it_was(text: str) -> None:
+    assert unescape_formula(escape_formula(text)) == text
+
+
+def test_long_cell_is_escaped_in_linear_time() -> None:
+    text = "\t; '" * 250_000
+    began_s = time.thread_time()
+    assert escape_formula(text) == text
+    assert time.thread_time() - began_s < 3.0

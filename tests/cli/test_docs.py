@@ -10,8 +10,8 @@ import pytest
 
 from storekeep.cli.exits import MEANINGS
 from storekeep.cli.imports import orders
-from storekeep.cli.imports.columns import Target
-from storekeep.cli.imports.commands import KINDS
+from storekeep.imports.columns import Target
+from storekeep.imports.kinds import KINDS
 from tests.cli.test_commands import COMMANDS
 from tests.support.command_line import CommandLine
 from tests.support.processes import ServerProcess

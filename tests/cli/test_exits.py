@@ -57,9 +57,13 @@ def one_line(err: str) -> bool:
         (
             ["orders", "place", "--customer", "a", "--line", f"A={10**17}", "--currency", "EUR"],
             Exit.REFUSED,
-            "quantity",
+            "--line",
         ),
         (["variants", "create", "a", "--sku", "A", "--price", "EUR=x"], Exit.USAGE, "not an amount"),
+        (["variants", "create", "a", "--sku", "A", "--price", "EUR=5,50"], Exit.USAGE, "decimals after a point"),
+        (["quote", "--line", "A=1"], Exit.USAGE, "storekeep: missing option --currency; storekeep login"),
+        (["stock", "adjust", "A", "--by", "3", "--cause", "write-off"], Exit.REFUSED, "--by: must be negative"),
+        (["stock", "adjust", "A", "--by", "-3", "--cause", "return"], Exit.REFUSED, "--by: must be positive"),
         (["variants", "create", "a", "--sku", "A", "--weight-g", "3000000000"], Exit.USAGE, "--weight-g"),
         (["variants", "update", "a/b", "--weight-g", "-1"], Exit.USAGE, "--weight-g"),
         (["stock", "set", "A", f"{10**19}"], Exit.USAGE, "64 bits"),
@@ -191,11 +195,22 @@ def test_run_that_a_signal_ends_has_its_exit_code(tmp_path: Path, number: int, c
     assert process.returncode == code
 
 
+@pytest.mark.parametrize("module", ["signal", "typer"])
 @pytest.mark.parametrize(("number", "code", "word"), ENDS)
-def test_signal_during_the_imports_ends_in_one_line(tmp_path: Path, number: int, code: Exit, word: str) -> None:
-    # Python imports this module instead of the real one, in the middle of the imports.
-    (tmp_path / "typer.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nraise AssertionError")
+def test_signal_during_the_imports_ends_in_one_line(
+    tmp_path: Path, number: int, code: Exit, word: str, module: str
+) -> None:
+    # Python imports this module instead of the real one: `signal` is among the first, `typer` in the middle.
+    (tmp_path / f"{module}.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nraise AssertionError")
     command = [f"{Path(sys.executable).parent}/storekeep", "products", "list"]
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", f"storekeep: {word}\n")
+
+
+def test_error_repeats_only_the_ends_of_a_long_word(bare_cli: CommandLine) -> None:
+    for arguments in (["9" * 5_000], ["products", "list", "--limit", "9" * 5_000], ["products", "9 " * 5_000]):
+        run = bare_cli(*arguments)
+        assert run.code == 2
+        assert len(run.err) < 5_000
+    assert "9..." in bare_cli("9" * 5_000).err

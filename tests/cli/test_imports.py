@@ -174,10 +174,12 @@ def test_customer_keeps_what_the_file_does_not_say(cli: CommandLine, tmp_path: P
 
 def test_company_fields_of_customers_are_imported(cli: CommandLine, tmp_path: Path) -> None:
     cli.json("customers", "create", "--id", "B1", "--name", "One", "--company", "One Ltd", "--group", "retail")
-    file = write(tmp_path, "id,name,company,tax_id,groups\nB1,One,,GB1,wholesale; vip\nB2,Two,Two SA,,NULL\n")
+    header = "id,name,company,tax_id,groups,language"
+    file = write(tmp_path, f"{header}\nB1,One,,GB980780684,wholesale; vip,PT-br\nB2,Two,Two SA,,NULL,\n")
     assert counts(run_import(cli, "customers", file)) == (1, 1, 0, 0)
     shown = cli.json("customers", "show", "B1")
-    assert (shown["company"], shown["taxId"], shown["groups"]) == ("One Ltd", "GB1", ["vip", "wholesale"])
+    assert (shown["company"], shown["taxId"], shown["groups"]) == ("One Ltd", "GB980780684", ["vip", "wholesale"])
+    assert shown["languageCode"] == "pt-BR"
     assert cli.json("customers", "show", "B2")["company"] == "Two SA"
     assert counts(run_import(cli, "customers", file)) == (0, 0, 2, 0)
     assert cli.json("customers", "update", "B1", "--group", "")["groups"] == []
@@ -318,4 +320,6 @@ def test_northwind_is_imported_whole(cli: CommandLine, client: Storekeep) -> Non
 def test_file_with_another_delimiter_is_told_so(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("sku;name\nA;B\n")
     run = cli("import", "products", str(tmp_path / "rows.csv"))
-    assert "or --delimiter ';' if the columns are separated by it" in run.err
+    assert "if ';' separates the columns, use --delimiter ';'" in run.err
+    run = cli("import", "products", str(tmp_path / "rows.csv"), "--column", "sku=sku")
+    assert "use --delimiter ';'" in run.err

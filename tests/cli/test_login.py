@@ -97,7 +97,7 @@ def test_login_without_a_terminal_and_a_key_says_how_to_give_one(
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     run = bare_cli("login", "--address", server.address)
     assert run.code == 2
-    assert run.err.startswith("storekeep: invalid value: no API key: use --api-key-file FILE")
+    assert run.err.startswith("storekeep: no API key: use --api-key-file FILE")
 
 
 def test_file_of_a_login_with_a_relative_path_works_elsewhere(

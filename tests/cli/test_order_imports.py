@@ -236,6 +236,30 @@ def test_two_files_are_joined_by_number(catalogue: None, cli: CommandLine, clien
     assert get_order(client, numbers[0]).state == OrderState.ORDER_STATE_FULFILLED
 
 
+def test_columns_without_a_target_are_named_of_both_files(catalogue: None, cli: CommandLine, tmp_path: Path) -> None:
+    lines, _ = fill_in_numbers("number,sku,quantity,unit_price,weight,empty\n{0},TEA-2,1,2 EUR,5,\n")
+    heads, _ = fill_in_numbers("number,customer,order_date,shop\n")
+    heads += lines.splitlines()[1].split(",")[0] + ",ann,2001-05-01,West\n"
+    files = (write(tmp_path, lines), "--orders", write(tmp_path, heads, "heads.csv"))
+    run = import_orders(cli, *files)
+    assert run.document["ignoredColumns"] == ["shop", "weight"]
+    assert "Not imported, because they are no targets: the columns shop, weight. See --column." in run.err
+
+
+def test_amounts_may_repeat_the_currency(catalogue: None, cli: CommandLine, client: Storekeep, tmp_path: Path) -> None:
+    rows = (
+        "{0},TEA-2,2,EUR 2.50,EUR,ann,2001-05-01,2001-05-02,4.90 EUR\n"
+        "{1},TEA-2,2,2.50 USD,EUR,ann,2001-05-01,2001-05-02,\n"
+    )
+    text, numbers = fill_in_numbers(
+        "number,sku,quantity,unit_price,currency,customer,order_date,ship_date,shipping\n" + rows
+    )
+    run = import_orders(cli, write(tmp_path, text))
+    assert counts(run) == ((1, 0, 1), (1, 0, 0, 1))
+    assert to_decimal(get_order(client, numbers[0]).total) == Decimal("9.90")
+    assert reasons(run) == {3: "unit_price: '2.50 USD' is not in EUR"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -32,6 +32,10 @@ def test_list_is_written_in_each_format(cli: CommandLine, listed: str) -> None:
     assert cli(*query, "--output", "name").out == "customers/out-a\ncustomers/out-b\n"
     assert cli(*query, "--output", "json").out == cli(*query, "--json").out
     assert cli(*query, "-o", "table").out == cli(*query).out
+    for command in (query, ("customers", "show", "out-a"), ("health",)):
+        lines = cli(*command).out.splitlines()
+        assert lines == [line.rstrip() for line in lines]
+        assert len(lines) > 1
     header, first, second = list_rows(cli, listed)
     assert header == ["name", "display_name", "email", "phone", "update_time"]
     assert first[:2] == ["customers/out-a", 'A, "b"']

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storekeep.cli.imports.columns import InvalidCell
-from storekeep.cli.imports.countries import parse_region_code
-from storekeep.cli.imports.ids import ID, make_slug
-from storekeep.cli.imports.records import FileUnreadable
-from storekeep.cli.imports.rows import BadRow, Row, RowReader
+from storekeep.imports.columns import InvalidCell
+from storekeep.imports.countries import parse_region_code
+from storekeep.imports.ids import ID, make_slug
+from storekeep.imports.records import FileUnreadable
+from storekeep.imports.rows import BadRow, Row, RowReader
 
 
 def read(content: bytes) -> list[Row | BadRow]:
@@ -52,8 +55,39 @@ def test_cells_cut_by_an_unquoted_comma_are_joined_only_when_that_fits() -> None
 
 
 @pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (gzip.compress(b"a,b\n1,2\n", mtime=0), "compressed with gzip"),
+        (bz2.compress(b"a,b\n1,2\n"), "compressed with bzip2"),
+        (bz2.compress(b"a,b\n1,2\n", 1), "compressed with bzip2"),
+        (lzma.compress(b"a,b\n1,2\n", lzma.FORMAT_ALONE), "compressed with LZMA"),
+        (b"\x1f\x9d\x90a,b", "compress .\\.Z."),
+        (b"7z\xbc\xaf\x27\x1c\x00\x04", "a 7z archive"),
+        (b"Rar!\x1a\x07\x01\x00", "a RAR archive"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"PK\x05\x06" + bytes(18), "an empty ZIP archive"),
+        (b"PK\x07\x08PK\x03\x04", "a part of a ZIP archive"),
+        (lzma.compress(b"a,b\n1,2\n"), "compressed with xz"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "save the sheet as CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "save the sheet as CSV UTF-8"),
+    ],
+)
+def test_file_of_another_kind_is_named(content: bytes, problem: str) -> None:
+    with pytest.raises(FileUnreadable, match=problem):
+        read(content)
+
+
+@pytest.mark.parametrize(
     ("country", "code"),
-    [("Germany", "DE"), ("UK", "GB"), ("USA", "US"), ("venezuela", "VE"), ("de", "DE"), ("EIRE", "IE"), ("Suisse", "")],
+    [
+        ("Germany", "DE"),
+        ("UK", "GB"),
+        ("USA", "US"),
+        ("venezuela", "VE"),
+        ("de", "DE"),
+        ("EIRE", "IE"),
+        ("Atlantis", ""),
+    ],
 )
 def test_country_is_resolved_or_refused(country: str, code: str) -> None:
     if code:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import grpc
@@ -9,6 +11,7 @@ import pytest
 from google.rpc import code_pb2
 
 from storekeep.client import (
+    DEFAULT_TIMEOUT_S,
     OutOfStock,
     Overloaded,
     ServerUnreachable,
@@ -30,7 +33,7 @@ from storekeep.client.attempts import (
 from storekeep.client.channels import TRANSPORT_ATTEMPTS_MAX
 from storekeep.client.deadlines import Deadline
 from storekeep.v1.orders_pb2 import Order
-from tests.support.scripted_server import ScriptedServer, fails, refuses, replies
+from tests.support.scripted_server import Answer, ScriptedServer, fails, refuses, replies
 
 PASSING = [
     ("OVERLOADED", code_pb2.RESOURCE_EXHAUSTED),
@@ -153,6 +156,33 @@ def test_call_that_a_stopping_server_cancels_is_tried_again(scripted: ScriptedSe
     assert cancelled.request.request_id == again.request.request_id
 
 
+AWAY = fails(grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    "met",
+    [
+        [fails(grpc.StatusCode.CANCELLED)],
+        [*[AWAY] * (TRANSPORT_ATTEMPTS_MAX - 1), refuses("SHUTTING_DOWN", code=code_pb2.UNAVAILABLE)],
+    ],
+)
+def test_first_call_that_meets_a_stopping_server_is_tried_on(
+    scripted: ScriptedServer, client: Storekeep, met: list[Answer]
+) -> None:
+    scripted.scripts["PlaceOrder"] = [*met, *[AWAY] * (TRANSPORT_ATTEMPTS_MAX + 1)]
+    place(client)
+    assert len({call.request.request_id for call in scripted.calls_of("PlaceOrder")}) == 1
+
+
+def test_token_after_a_rejected_one_is_fetched_though_the_server_restarts(
+    scripted: ScriptedServer, client: Storekeep
+) -> None:
+    place(client)
+    scripted.scripts["PlaceOrder"] = [refuses("TOKEN_EXPIRED")]
+    scripted.scripts["IssueToken"] = [AWAY] * (TRANSPORT_ATTEMPTS_MAX + 1)
+    place(client)
+
+
 def test_refresh_token_is_never_sent_twice(scripted: ScriptedServer, client: Storekeep) -> None:
     scripted.scripts["RefreshToken"] = [fails(grpc.StatusCode.UNAVAILABLE)] * 3
     with pytest.raises(ServerUnreachable):
@@ -165,3 +195,18 @@ def test_pause_grows_and_stays_below_its_ceiling() -> None:
         ceiling_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (attempt - 1))
         pauses = [compute_retry_pause_s(Overloaded("busy"), attempt=attempt) for _ in range(50)]
         assert 0 <= min(pauses) <= max(pauses) <= ceiling_s
+
+
+SHIPPED = """
+import sys
+from storekeep.client import Storekeep
+with Storekeep(sys.argv[1], api_key="sk_test_0123456789") as client:
+    client.orders.get("orders/1")
+"""
+
+
+def test_call_without_a_timeout_has_the_documented_default(scripted: ScriptedServer) -> None:
+    """It runs in its own process, because the tests themselves have a longer default."""
+    subprocess.run([sys.executable, "-c", SHIPPED, scripted.address], check=True, timeout=120)
+    (call,) = scripted.calls_of("GetOrder")
+    assert 0 < call.left_s <= DEFAULT_TIMEOUT_S == 10

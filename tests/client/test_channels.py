@@ -150,12 +150,29 @@ def test_api_key_that_no_server_gives_is_refused(key: str) -> None:
         Storekeep("127.0.0.1:1", api_key=key)
 
 
-def test_timeout_of_nothing_is_refused() -> None:
-    with pytest.raises(InvalidSettings):
-        Storekeep("127.0.0.1:1", timeout_s=0)
-
-
 def test_server_that_takes_a_while_to_say_hello_is_reached_at_the_first_attempt(scripted: ScriptedServer) -> None:
     with slow_road(scripted.address, delay_s=1) as address, Storekeep(address, api_key="sk_x_y", timeout_s=8) as client:
         client.auth.refresh_token("works once, so it is never sent again")
     assert len(scripted.calls_of("RefreshToken")) == 1
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), True, "5"])
+def test_timeout_that_is_not_positive_and_finite_is_refused(timeout_s: float):
+    with pytest.raises(InvalidSettings, match=r"timeout_s must be a .*number of seconds greater than 0"):
+        Storekeep("127.0.0.1:1", timeout_s=timeout_s)
+    with (
+        Storekeep("127.0.0.1:1", api_key="") as client,
+        pytest.raises(ValueError, match=r"timeout_s must be a .*number of seconds greater than 0"),
+    ):
+        client.products.get("products/a", timeout_s=timeout_s)
+
+
+def test_timeout_of_ages_is_a_year(server):
+    with Storekeep(server.address, api_key=server.admin_key, timeout_s=1e18) as client:
+        assert list(client.products.list(timeout_s=1e300)) == list(client.products.list())
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:50051", "HTTPS://shop.example"])
+def test_address_that_is_a_url_of_http_is_refused(address: str):
+    with pytest.raises(InvalidSettings, match=r"leave out (http|HTTPS)://; the address of gRPC is HOST:PORT"):
+        Storekeep(address)

@@ -24,7 +24,7 @@ from storekeep.client import (
     Tls,
     UnexpectedStatus,
 )
-from tests.support.certificates import Authority
+from tests.support.authorities import issue, make_authority
 from tests.support.processes import ServerProcess
 
 MakeServer = Callable[..., ServerProcess]
@@ -38,10 +38,10 @@ def client(server: ServerProcess) -> Iterator[Storekeep]:
 
 @pytest.mark.engine("sqlite", reason="a connection is made before any database is asked")
 def test_server_with_tls_is_reached_by_its_authority_and_no_other(make_server: MakeServer, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    pair = authority.pair("server")
-    server = make_server(tls_certificate_file=str(pair.cert_file), tls_private_key_file=str(pair.key_file))
-    with Storekeep(server.address, api_key=server.admin_key, tls=Tls(ca_file=authority.ca_file)) as trusted:
+    authority = make_authority(tmp_path, "authority")
+    identity = issue(tmp_path, "server", by=authority)
+    server = make_server(tls_certificate_file=str(identity.certificate), tls_private_key_file=str(identity.private_key))
+    with Storekeep(server.address, api_key=server.admin_key, tls=Tls(ca_file=authority.file)) as trusted:
         assert trusted.auth.who_am_i().subject == "serviceAccounts/admin"
     for distrusting in (True, False):
         with (
@@ -53,18 +53,18 @@ def test_server_with_tls_is_reached_by_its_authority_and_no_other(make_server: M
 
 @pytest.mark.engine("sqlite", reason="a connection is made before any database is asked")
 def test_server_with_mtls_takes_only_clients_of_its_authority(make_server: MakeServer, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    pair, own = authority.pair("server"), authority.pair("client")
+    authority = make_authority(tmp_path, "authority")
+    identity, own = issue(tmp_path, "server", by=authority), issue(tmp_path, "client", by=authority)
     server = make_server(
-        tls_certificate_file=str(pair.cert_file),
-        tls_private_key_file=str(pair.key_file),
-        tls_client_ca_file=str(authority.ca_file),
+        tls_certificate_file=str(identity.certificate),
+        tls_private_key_file=str(identity.private_key),
+        tls_client_ca_file=str(authority.file),
     )
-    shown = Tls(ca_file=authority.ca_file, cert_file=own.cert_file, key_file=own.key_file)
+    shown = Tls(ca_file=authority.file, cert_file=own.certificate, key_file=own.private_key)
     with Storekeep(server.address, api_key=server.admin_key, tls=shown) as client:
         assert client.health.check() is HealthStatus.SERVING
     with (
-        Storekeep(server.address, api_key=server.admin_key, tls=Tls(ca_file=authority.ca_file), timeout_s=5) as nobody,
+        Storekeep(server.address, api_key=server.admin_key, tls=Tls(ca_file=authority.file), timeout_s=5) as nobody,
         pytest.raises((ServerUnreachable, CallTimedOut)),
     ):
         nobody.auth.who_am_i()

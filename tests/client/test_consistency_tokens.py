@@ -11,10 +11,10 @@ from google.protobuf.message import Message
 from storekeep.client import Listing, Storekeep
 from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.v1.orders_pb2 import Order
-from tests.client.test_methods import arguments, client_method
+from tests.client.test_methods import UNARY, arguments, client_method
 from tests.support.scripted_server import METHODS, Answer, ScriptedServer
 
-READS = [path for path, method in METHODS.items() if "max_staleness" in method.input_type.fields_by_name]
+READS = [path for path in UNARY if "max_staleness" in METHODS[path].input_type.fields_by_name]
 
 
 def reply_with_token(token: str) -> Answer:

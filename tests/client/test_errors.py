@@ -31,6 +31,7 @@ from storekeep.client import (
     UnexpectedStatus,
     errors,
 )
+from storekeep.client.attempts import to_client_closed
 from storekeep.v1.errors_pb2 import ErrorReason
 from tests.support.refusals import list_shortages
 from tests.support.scripted_server import ScriptedServer, fails, refuses, reply_late
@@ -179,3 +180,13 @@ def test_not_found_of_any_kind_can_be_caught_as_one(scripted: ScriptedServer, cl
         client.products.get("products/a")
     assert isinstance(caught.value, ProductNotFound)
     assert isinstance(caught.value, StorekeepError)
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+def test_call_on_a_channel_that_closes_meanwhile_says_that_the_client_is_closed(kind: str) -> None:
+    channel = grpc.insecure_channel("127.0.0.1:1")
+    method = getattr(channel, kind)("/service/Method")
+    channel.close()
+    with pytest.raises(ValueError, match="Cannot invoke RPC") as raised:
+        method(b"")
+    assert isinstance(to_client_closed(raised.value), ClientClosed)

@@ -25,6 +25,7 @@ NOUNS = {
     "Variants": "variants",
     "Customer": "customers",
     "Customers": "customers",
+    "CustomerData": "customers",
     "Order": "orders",
     "Orders": "orders",
     "Event": "events",
@@ -35,6 +36,22 @@ NOUNS = {
     "WebhookDelivery": "webhooks",
     "WebhookDeliveries": "webhooks",
     "RedeliverEvents": "webhooks",
+    "Price": "prices",
+    "Prices": "prices",
+    "PriceHistory": "prices",
+    "LowestPrice": "prices",
+    "TaxZone": "tax_zones",
+    "TaxZones": "tax_zones",
+    "TaxRate": "tax_rates",
+    "TaxRates": "tax_rates",
+    "Promotion": "promotions",
+    "Promotions": "promotions",
+    "Coupon": "coupons",
+    "Coupons": "coupons",
+    "ShippingMethod": "shipping_methods",
+    "ShippingMethods": "shipping_methods",
+    "Quote": "quotes",
+    "Quotes": "quotes",
     "OrderHistory": "orders",
     "OrderLines": "orders",
     "OrderEdit": "orders",
@@ -49,11 +66,14 @@ NOUNS = {
 }
 """Client attributes by the noun that ends an RPC's name. Methods of these attributes omit the noun."""
 
-WHOLE = {"InventoryService": "inventory", "AuthService": "auth"}
+WHOLE = {"InventoryService": "inventory", "AuthService": "auth", "UserService": "users"}
 """Services with one attribute for all their nouns, whose methods are named after the RPCs."""
 
 SHORTENED = {
+    "ReadCustomerData": "read_data",
     "ListOrderHistory": "list_history",
+    "ListPriceHistory": "list_history",
+    "GetLowestPrice": "get_lowest",
     "CancelOrderLines": "cancel_lines",
     "PreviewOrderEdit": "preview_edit",
     "ApplyOrderEdit": "apply_edit",
@@ -68,6 +88,9 @@ SHORTENED = {
     "RedeliverEvents": "redeliver",
 }
 
+UNARY = [path for path, method in METHODS.items() if not method.server_streaming]
+"""The methods with one reply; `test_event_streams` tests the others."""
+each_unary_rpc = pytest.mark.parametrize("path", UNARY, ids=lambda path: path.rpartition("/")[2])
 each_rpc = pytest.mark.parametrize("path", METHODS, ids=lambda path: path.rpartition("/")[2])
 
 
@@ -112,13 +135,13 @@ def call(client: Storekeep, path: str, **options: Any) -> None:
         result.page()
 
 
-@each_rpc
+@each_unary_rpc
 def test_method_when_called_calls_its_rpc(path: str, scripted: ScriptedServer, client: Storekeep) -> None:
     call(client, path)
     assert scripted.seen[-1].rpc == path.rpartition("/")[2]
 
 
-@each_rpc
+@each_unary_rpc
 def test_method_when_called_has_a_deadline(path: str, scripted: ScriptedServer, client: Storekeep) -> None:
     call(client, path)
     assert 30 < scripted.seen[-1].left_s < 60.5
@@ -126,7 +149,7 @@ def test_method_when_called_has_a_deadline(path: str, scripted: ScriptedServer, 
     assert 0 < scripted.seen[-1].left_s < 20.5
 
 
-@each_rpc
+@each_unary_rpc
 def test_method_when_called_carries_a_token_unless_public(
     path: str, scripted: ScriptedServer, client: Storekeep
 ) -> None:

@@ -104,3 +104,60 @@ def test_company_fields_beyond_their_limits_are_refused(shop: Shop, fields: dict
     with refused("INVALID_FIELD") as refusal:
         shop.customer(**fields)
     assert list(refusal.violations) == [field]
+
+
+@pytest.mark.parametrize(
+    "tax_id",
+    [
+        "ATU57194903",
+        "BE 0697.449.992",
+        "FR61954506077",
+        "el 094259216",
+        "GB980780684",
+        "CHE-107.787.577 MWST",
+        "MX-123",
+        "\u0418\u041d\u041d 7707083893",
+        "",
+    ],
+)
+def test_tax_id_of_the_right_form_or_of_no_known_form_is_kept_as_it_is(shop: Shop, tax_id: str):
+    assert shop.customer(tax_id=tax_id).tax_id == tax_id
+
+
+@pytest.mark.parametrize(
+    ("tax_id", "problem"),
+    [
+        ("ATU57194904", "is not a VAT number of AT: its check digits are wrong"),
+        ("DE1366959", "is not a VAT number of DE: it has a wrong length"),
+        ("FR 6x 954 506 077", "is not a VAT number of FR"),
+        ("CHE-107.787.578", "is not a VAT number of CHE: its check digits are wrong"),
+        (
+            "ATU\uff15\uff17\uff11\uff19\uff14\uff19\uff10\uff13",
+            "is not a VAT number of AT: it has characters that are not ASCII",
+        ),
+        ("\uff21\uff34U57194903", "is not a VAT number of AT: it has characters that are not ASCII"),
+        ("ATU5719490\u200b3", "must not have control characters"),
+        ("DE136695976\n", "must not have control characters"),
+        ("\u202e7707083893", "must not have control characters"),
+        (" ", "must have letters or digits"),
+        ("---", "must have letters or digits"),
+        ("DE\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669", "is not a VAT number of DE"),
+    ],
+)
+def test_tax_id_of_a_wrong_form_is_refused(shop: Shop, tax_id: str, problem: str):
+    with refused("INVALID_FIELD") as refusal:
+        shop.customer(tax_id=tax_id)
+    assert refusal.violations["customer.tax_id"].startswith(problem)
+
+
+def test_exemption_that_ends_before_it_starts_is_refused(shop: Shop):
+    with refused("INVALID_FIELD") as refusal:
+        shop.customer(tax_exemption={"reason": "x", "start_time": {"seconds": 2}, "end_time": {"seconds": 2}})
+    assert list(refusal.violations) == ["customer.tax_exemption.end_time"]
+
+
+@pytest.mark.parametrize("reason", [" ", "\u00a0\t"])
+def test_exemption_with_a_blank_reason_is_refused(shop: Shop, reason: str):
+    with refused("INVALID_FIELD") as refusal:
+        shop.customer(tax_exemption={"reason": reason})
+    assert list(refusal.violations) == ["customer.tax_exemption.reason"]

@@ -38,6 +38,13 @@ def test_failed_call_without_details_gets_a_reason(code: grpc.StatusCode) -> Non
     assert build_error_reply(refused, request_id="r")[0].startswith(b'{"error":{"code":')
 
 
+def test_call_that_a_stopping_server_cancels_may_be_retried() -> None:
+    empty: Any = grpc.aio.Metadata()
+    refused = from_rpc_error(grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, empty, empty))
+    assert (refused.http_status, refused.reason) == (503, "STORAGE_UNAVAILABLE")
+    assert (b"retry-after", b"1") in build_error_reply(refused, request_id="r")[1]
+
+
 @pytest.mark.parametrize("etag", ["v3", 'a"b', "a\r\nX: y", "ü", "%", "a%22b", "\0", "\x7f", " ", "~!#[]{}", "\\"])
 def test_any_etag_is_safe_in_a_header_and_comes_back(etag: str) -> None:
     name, value = format_etag(etag)

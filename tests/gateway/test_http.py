@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.gateways import GatewayProcess, HttpReply, read_reply
+from tests.support.gateways import READ_TIMEOUT_S, GatewayProcess, HttpReply, read_reply
 from tests.support.processes import ServerProcess
 
 pytestmark = pytest.mark.engine("sqlite", reason="the gateway reaches either database through the same server")
@@ -102,6 +104,8 @@ REFUSED = [
     ("GET", "/v1/products", {"x_request_timeout": "soon"}, 400, "MALFORMED_MESSAGE"),
     ("GET", "/v1/products", {"x_request_timeout": "0"}, 400, "MALFORMED_MESSAGE"),
     ("GET", "/v1/products", {"if_match": '"v1"'}, 400, "INVALID_FIELD"),
+    ("POST", "/v1/products?productId=new", {"if_match": '"v1"'}, 400, "INVALID_FIELD"),
+    ("GET", "/v1/products?filter=%zz", {}, 400, "MALFORMED_MESSAGE"),
     ("GET", "/v1/products?filter=" + "a" * 9_000, {}, 414, "MESSAGE_TOO_LARGE"),
     ("GET", "/v1/products", {f"x_{number}": "1" for number in range(70)}, 431, "MESSAGE_TOO_LARGE"),
 ]
@@ -133,7 +137,9 @@ BODIES = [
     (b'{"lines":[{"sku":"A","sku":"B"}]}', {}, 400, "INVALID_FIELD"),
     (b" " * 70_000, {}, 413, "MESSAGE_TOO_LARGE"),
     (gzip.compress(b" " * 50_000_000, mtime=0), {"content_encoding": "gzip"}, 413, "MESSAGE_TOO_LARGE"),
+    (b"{}", {"content_type": "application/json; charset=utf-8; charset=latin-1"}, 415, "MALFORMED_MESSAGE"),
     (b"{}", {"idempotency_key": "k" * 256}, 400, "MALFORMED_MESSAGE"),
+    (b"{}", {"idempotency_key": "a\tb"}, 400, "MALFORMED_MESSAGE"),
     (b'{"requestId":"01a225db-80db-77ee-9757-dc0e8c1e5fcb"}', {"idempotency_key": "k"}, 400, "INVALID_FIELD"),
 ]
 
@@ -146,14 +152,37 @@ def test_body_is_refused_with_a_reason(
     assert (reply.status, reply.reason) == (status, reason), reply.body
 
 
+def test_request_without_credentials_is_told_both_kinds(gateway: GatewayProcess) -> None:
+    connection = http.client.HTTPConnection(*gateway.address, timeout=READ_TIMEOUT_S)
+    connection.request("GET", "/v1/products")
+    reply = connection.getresponse()
+    assert reply.status == 401
+    assert "with an API key or an access token" in reply.read().decode()
+    connection.close()
+
+
 def test_options_and_cors_answer_without_credentials(gateway: GatewayProcess) -> None:
     reply = gateway.send("OPTIONS", "/v1/products/chai")
     assert (reply.status, reply.headers["allow"]) == (204, "DELETE, GET, HEAD, OPTIONS, PATCH")
-    asked = {"access_control_request_method": "PATCH", "access_control_request_headers": "If-Match"}
+    asked = {"access_control_request_method": "PATCH", "access_control_request_headers": "If-Match, traceparent"}
     allowed = gateway.send("OPTIONS", "/v1/products/chai", origin="https://shop.example", **asked)
-    assert allowed.headers["access-control-allow-origin"] == "https://shop.example"
+    assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (200, "https://shop.example")
+    head = asked | {"access_control_request_method": "HEAD"}  # browsers ask before a HEAD with a credential, too
+    assert gateway.send("OPTIONS", "/v1/products/chai", origin="https://shop.example", **head).status == 200
     foreign = gateway.send("OPTIONS", "/v1/products/chai", origin="https://evil.example", **asked)
     assert "access-control-allow-origin" not in foreign.headers
+    called = gateway.send("GET", "/v1/products/chai", origin="https://shop.example")
+    assert called.headers["vary"].split(", ").count("Origin") == 1
+    assert "Storekeep-Position" in called.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/metrics", "/docs", "/openapi.json", "/.well-known/jwks.json"])
+def test_pages_answer_the_methods_that_they_list(gateway: GatewayProcess, path: str) -> None:
+    options, head = gateway.send("OPTIONS", path), gateway.send("HEAD", path)
+    assert (options.status, options.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    assert (head.status, head.body) == (200, b"")
+    other = gateway.send("DELETE", path)
+    assert (other.status, other.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 def test_gzip_is_understood_and_sent(gateway: GatewayProcess, product: str) -> None:
@@ -162,7 +191,32 @@ def test_gzip_is_understood_and_sent(gateway: GatewayProcess, product: str) -> N
     plain, packed = gateway.send("GET", product), gateway.send("GET", product, accept_encoding="br, gzip;q=0.5")
     assert packed.headers["content-encoding"] == "gzip"
     assert gzip.decompress(packed.body) == plain.body
-    assert "content-encoding" not in gateway.send("GET", product, accept_encoding="gzip;q=0").headers
+    for refused in ("gzip;q=0", "gzip;q=0, *", "identity"):
+        assert "content-encoding" not in gateway.send("GET", product, accept_encoding=refused).headers
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json;", 'Application/JSON; Charset="UTF-8"', "application/json; odata=x"]
+)
+def test_parameters_of_the_content_type_mean_nothing(gateway: GatewayProcess, product: str, kind: str) -> None:
+    assert gateway.send("PATCH", product, {"description": "milky"}, content_type=kind).status == 200
+
+
+def test_parameters_may_have_a_separator_too_many(gateway: GatewayProcess) -> None:
+    assert gateway.send("GET", "/v1/products?&pageSize=1&&").status == 200
+
+
+def test_etag_belongs_to_the_bytes_that_were_sent(gateway: GatewayProcess, product: str) -> None:
+    assert gateway.send("PATCH", product, {"description": "milky " * 300}).status == 200
+    plain, packed = (gateway.send("GET", product, accept_encoding=coding) for coding in ("identity", "gzip"))
+    assert packed.headers["etag"] == plain.headers["etag"][:-1] + ';gzip"'
+    for coding, mine, other in (("identity", plain, packed), ("gzip", packed, plain)):
+        current = gateway.send("GET", product, accept_encoding=coding, if_none_match=mine.headers["etag"])
+        assert (current.status, current.headers["etag"]) == (304, mine.headers["etag"])
+        changed = gateway.send("GET", product, accept_encoding=coding, if_none_match=other.headers["etag"])
+        assert (changed.status, changed.body) == (200, mine.body)
+    assert gateway.send("PATCH", product, {"description": "short"}, if_match=packed.headers["etag"]).status == 200
+    assert "gzip" not in gateway.send("GET", product, accept_encoding="gzip").headers["etag"]  # too small for gzip
 
 
 def test_same_key_from_fifty_connections_has_one_effect(gateway: GatewayProcess) -> None:
@@ -211,6 +265,20 @@ def test_key_with_another_body_or_a_second_key_is_refused(gateway: GatewayProces
         assert (reply.status, reply.reason) == (400, "MALFORMED_MESSAGE")
 
 
+def test_client_that_closes_its_side_before_the_reply_loses_at_most_the_reply(gateway: GatewayProcess) -> None:
+    body = b'{"displayName": "Half closed"}'
+    head = f"POST /v1/categories HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.api_key}\r\n"
+    head += f"Content-Type: application/json\r\nIdempotency-Key: half\r\nContent-Length: {len(body)}\r\n\r\n"
+    with gateway.connect() as connection:
+        connection.sendall(head.encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_reply(connection).status in (0, 200)
+    again = [gateway.send("POST", "/v1/categories", body, idempotency_key="half") for _ in range(2)]
+    assert [reply.status for reply in again] == [200, 200]
+    assert again[0].json == again[1].json
+    assert gateway.send("GET", "/v1/categories?pageSize=1000").body.count(b"Half closed") == 1
+
+
 def test_wrong_key_asks_the_server_once(gateway: GatewayProcess, server: ServerProcess) -> None:
     wrong = "sk_" + "a" * 12 + "_" + "b" * 32
     replies = [gateway.send("GET", "/v1/products", authorization=f"Bearer {wrong}") for _ in range(5)]
@@ -249,6 +317,25 @@ HOSTILE = [
     b"GET /v1/products HTTP/1.1\r\n Host: x\r\n\r\n",
     b"GET /v1/products\r\n\r\n",
     b"GET  /v1/products HTTP/1.1\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nHost:\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nHost: x/y\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nHost: x:y\r\n\r\n",
+    *(
+        b"GET /livez HTTP/1.1\r\nHost: %s\r\n\r\n" % host
+        for host in (
+            b"%zz",
+            b"a%2",
+            b"foo:99999",
+            b"foo:65536",
+            b"[::::]",
+            b"[...]:1",
+            b"[1.2.3.4]",
+            b"[::1%25lo]",
+            b":80",
+        )
+    ),
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"\0" * 1_000,
@@ -260,6 +347,20 @@ def test_hostile_request_gets_4xx_or_a_closed_connection(gateway: GatewayProcess
     reply = gateway.send_raw(request_bytes)
     assert reply.status == 0 or 400 <= reply.status < 500, reply
     assert gateway.send("GET", "/livez").status == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /livez HTTP/1.0\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n",
+        b"GET http://y/livez HTTP/1.1\r\nHost: x_1.example:\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: b%c3%bccher.example:65535\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: [::ffff:127.0.0.1]\r\n\r\n",
+    ],
+)
+def test_request_with_the_host_that_http_requires_is_answered(gateway: GatewayProcess, head: bytes) -> None:
+    assert gateway.send_raw(head).status == 200
 
 
 def test_slow_clients_are_cut_off_together(gateway: GatewayProcess) -> None:

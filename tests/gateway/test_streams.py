@@ -10,17 +10,10 @@ from typing import Any
 import grpc
 import pytest
 from google.api import annotations_pb2
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf import descriptor_pb2
 from google.protobuf.message_factory import GetMessageClass
 
-from storekeep.gateway.access_log import AccessLog
-from storekeep.gateway.app import Gateway
-from storekeep.gateway.calls import Calls
-from storekeep.gateway.config import Settings
-from storekeep.gateway.routes import build_routes
-from storekeep.gateway.serving import Listener, reserve_port
-
-TIMEOUT_S = 60.0
+from tests.support.own_services import TIMEOUT_S, add_service, serve_own
 
 
 def make_service() -> Any:
@@ -33,9 +26,7 @@ def make_service() -> Any:
     rpc = file.service.add(name="Service").method.add(name="Watch", server_streaming=True)
     rpc.input_type, rpc.output_type = ".watch.Request", ".watch.Event"
     rpc.options.Extensions[annotations_pb2.http].get = "/v1/events:watch"
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return pool.FindServiceByName("watch.Service")
+    return add_service(file, "watch.Service")
 
 
 SERVICE = make_service()
@@ -79,18 +70,8 @@ async def read_stream(port: int, *, until: bytes, **headers: str) -> bytes:
 async def watch_everything(folder: Path) -> dict[str, bytes]:
     """Serve the stream, and return what each kind of client gets."""
     watched = Watched()
-    server = grpc.aio.server()
-    handler = grpc.unary_stream_rpc_method_handler(watched.watch)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("watch.Service", {"Watch": handler}),))
-    settings = Settings(server_address=f"unix:{folder}/grpc.sock", listen="127.0.0.1:0", access_log="off")
-    server.add_insecure_port(settings.server_address)
-    await server.start()
-    with reserve_port(settings.listen) as holder:
-        port = holder.getsockname()[1]
-        calls, log = Calls(settings), AccessLog()
-        gateway = Gateway(settings, calls=calls, log=log, routes=build_routes([SERVICE]))
-        listener = Listener(gateway, settings, host="127.0.0.1", port=port)
-        await listener.start()
+    handlers = {"Watch": grpc.unary_stream_rpc_method_handler(watched.watch)}
+    async with serve_own(SERVICE, handlers, folder=folder) as port:
         got = {
             "lines": await read_stream(port, until=b"lost"),
             "events": await read_stream(port, until=b"lost", accept="text/event-stream", last_event_id="7"),
@@ -98,10 +79,7 @@ async def watch_everything(folder: Path) -> dict[str, bytes]:
             "open": await read_stream(port, until=b"id: 3", accept="text/event-stream", last_event_id="open"),
         }
         await asyncio.wait_for(watched.cancelled.wait(), TIMEOUT_S)
-        await listener.stop()
-        await calls.close()
-        log.close()
-    await server.stop(grace=None)
+        got["timed"] = await read_stream(port, until=b"DEADLINE", last_event_id="open", x_request_timeout="0.3")
     return got
 
 
@@ -123,6 +101,10 @@ def test_event_stream_resumes_after_the_last_event(got: dict[str, bytes]) -> Non
     assert b'id: 8\ndata: {"eventId":"8"}\n\n' in got["events"]
     assert b"id: 1\n" not in got["events"]
     assert b'event: error\ndata: {"error":' in got["events"]
+
+
+def test_stream_ends_at_the_deadline_of_the_client(got: dict[str, bytes]) -> None:
+    assert b'{"error":{"code":504,"status":"DEADLINE_EXCEEDED"' in got["timed"]
 
 
 def test_stream_is_refused_like_any_call(got: dict[str, bytes]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import grpc
 import pytest
 
 from tests.support.databases import new_database
+from tests.support.hostile.accounts import IMPERSONAL, make_account, sign_in
 from tests.support.hostile.wire import Attacker
 from tests.support.processes import ServerProcess
+from tests.support.records import Records
+from tests.support.shops import Shop
 
 Attack = Callable[..., Attacker]
 
@@ -25,6 +29,24 @@ def server(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     yield process
     process.kill()
     database.remove()
+
+
+@pytest.fixture(scope="module")
+def admin(server: ServerProcess, channel: grpc.Channel) -> Shop:
+    """Sign in as the administrator."""
+    return Shop(channel, api_key=server.admin_key)
+
+
+@pytest.fixture(scope="module")
+def records(server: ServerProcess) -> Records:
+    """Open the records of the database."""
+    return Records(server.database)
+
+
+@pytest.fixture(scope="module")
+def impersonal(channel: grpc.Channel, admin: Shop) -> Shop:
+    """Sign in with all permissions but the one for personal data."""
+    return sign_in(channel, admin, make_account(admin, permissions=IMPERSONAL))
 
 
 @pytest.fixture

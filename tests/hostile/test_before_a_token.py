@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hyperframe.frame import ContinuationFrame
 
 from storekeep.server.transport.budgets import get_address_block, get_peer_address
 from tests.conftest import MakeServer
@@ -23,6 +24,8 @@ from tests.support.processes import ServerProcess
 
 INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 3, 5, 8, 12
 BOMB_BYTES = 16_000_000
+BLOCK_BYTES = 16 * 2**20
+TRIES = 10
 PATHS = (CHECK, LIST, GET, UNKNOWN, REFLECT, WATCH)
 
 pytestmark = pytest.mark.engine("sqlite", reason="no database is asked")
@@ -62,6 +65,7 @@ def test_client_that_compresses_is_told_so(server: ServerProcess):
 
 
 @pytest.mark.parametrize("acknowledges", [True, False])
+@pytest.mark.fast_path
 def test_metadata_by_reference_cost_no_memory(server: ServerProcess, attack: Attack, acknowledges: bool):
     """Attack 4: a 4 KB entry of the HPACK table, referenced a thousand times in 1 KB."""
     before = memory_mib(server)
@@ -103,13 +107,18 @@ def encode_varint(value: int) -> bytes:
     return out + bytes([value])
 
 
-def test_metadata_beyond_the_limit_are_refused_before_settings_are_acknowledged(attack: Attack):
-    attacker = attack(acknowledges=False)
-    for path in (GET, UNKNOWN, WATCH):
+@pytest.mark.fast_path
+@pytest.mark.parametrize("path", [GET, UNKNOWN, WATCH])
+def test_metadata_beyond_the_limit_are_refused_before_settings_are_acknowledged(attack: Attack, path: str):
+    for _ in range(TRIES):
+        attacker = attack(acknowledges=False)
         heard = attacker.await_end(attacker.open(path, frame_message(b""), ends=True, extra=[("x", "y" * 40_000)]))
-        assert heard.status == RESOURCE_EXHAUSTED
+        if heard.status is not None:  # else a busy machine answers later than the server waits for the acknowledgement
+            break
+    assert heard.status == RESOURCE_EXHAUSTED
 
 
+@pytest.mark.fast_path
 def test_connection_with_far_too_much_metadata_ends(server: ServerProcess, attack: Attack):
     """Before SETTINGS are acknowledged, 40 MB of one-byte HPACK references took 20 s of CPU and gigabytes."""
     for path in (GET, UNKNOWN, WATCH):
@@ -126,6 +135,26 @@ def test_connection_with_far_too_much_metadata_ends(server: ServerProcess, attac
     server.await_log("connections closed: far too much metadata")
 
 
+def test_header_block_without_end_costs_little_and_its_connection_ends(make_server: MakeServer):
+    """gRPC's core drops what exceeds the limit. The connection stays open like any other, until it is too old."""
+    server = make_server(connection_age_max_s="2", connection_age_grace_s="1")
+    with Attacker(server.address) as attacker:
+        attacker.call(CHECK)
+        before_s, before = cpu_s(server), memory_mib(server)
+        stream = attacker.open_block(GET)
+        part = b"\x00\x01x\x7f\x81\x7d" + b"y" * 16_000  # a field that is not indexed (RFC 7541, 6.2.2)
+        for _ in range(BLOCK_BYTES // len(part)):
+            if not attacker.send(ContinuationFrame(stream, part)):
+                break
+        assert attacker.await_end(stream).status in (RESOURCE_EXHAUSTED, None)
+        assert memory_mib(server) - before < 16
+        assert cpu_s(server) - before_s < 4
+        with Attacker(server.address) as other:
+            assert other.call(CHECK).status == 0
+        attacker.await_closed()
+
+
+@pytest.mark.fast_path
 def test_connection_that_goes_on_with_too_much_metadata_ends(attack: Attack):
     attacker = attack(acknowledges=False)
     too_large = build_referencing_block(attacker, GET, times=1_000, length=1)
@@ -155,6 +184,7 @@ def test_token_that_is_not_utf8_is_not_logged(server: ServerProcess, attack: Att
 # -- health and reflection are answered without a thread
 
 
+@pytest.mark.fast_path
 def test_health_answers_what_cannot_be_asked(attack: Attack):
     attacker = attack()
     assert attacker.call(CHECK, b"\x0a\x06nobody").status == NOT_FOUND
@@ -165,6 +195,7 @@ def test_health_answers_what_cannot_be_asked(attack: Attack):
     assert (heard.status, heard.reason) == (RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
 
 
+@pytest.mark.fast_path
 def test_call_without_a_request_is_told_why(attack: Attack):
     attacker = attack()
     for path in (CHECK, LIST, WATCH, GET):
@@ -193,8 +224,15 @@ def limited_server(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
         watch_streams_max="16",
         reflection_streams_max="4",
         connections_per_address_max="8",
-        handshake_timeout_s="1",
     )
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def impatient_server(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Start a server that waits a second for the beginning of a connection."""
+    process = ServerProcess(tmp_path_factory.mktemp("impatient"), handshake_timeout_s="1")
     yield process
     process.kill()
 
@@ -211,13 +249,14 @@ def test_connections_that_are_closed_leave_the_locks_of_the_database(limited_ser
 
 
 def find_locks(server: ServerProcess) -> list[str]:
-    """Return the inodes of the database files on which the server holds a POSIX lock."""
+    """Return the inodes of the database files on which the server holds a POSIX lock; reads add locks to the same."""
     inodes = {path.stat().st_ino for path in server.data_dir.glob("storekeep.db*")}
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     found = [lock for lock in locks if lock[1] == "POSIX" and lock[4] == str(server.process.pid)]
-    return sorted(lock[5] for lock in found if int(lock[5].rpartition(":")[2]) in inodes)
+    return sorted({lock[5] for lock in found if int(lock[5].rpartition(":")[2]) in inodes})
 
 
+@pytest.mark.fast_path
 def test_watch_streams_of_one_address_are_bounded(limited_server: ServerProcess):
     with Attacker(limited_server.address) as attacker, Attacker(limited_server.address, source="127.0.0.2") as other:
         streams = [attacker.open(WATCH, frame_message(b"")) for _ in range(20)]
@@ -229,6 +268,7 @@ def test_watch_streams_of_one_address_are_bounded(limited_server: ServerProcess)
         assert sum(attacker.streams[s].is_over for s in streams) == 16
 
 
+@pytest.mark.fast_path
 def test_idle_reflection_gives_way(limited_server: ServerProcess):
     with Attacker(limited_server.address) as attacker:
         idle = [attacker.open(REFLECT, frame_message(b"\x3a\x00")) for _ in range(4)]
@@ -252,14 +292,14 @@ def test_connections_of_one_address_are_bounded(limited_server: ServerProcess):
 
 
 @pytest.mark.parametrize("begun", [b"", b"PRI * HT", b"GET / HTTP/1.1\r\n\r\n"])
-def test_connection_that_does_not_begin_is_closed(limited_server: ServerProcess, begun: bytes):
-    with Attacker(limited_server.address, preface=False) as attacker:
+def test_connection_that_does_not_begin_is_closed(impatient_server: ServerProcess, begun: bytes):
+    with Attacker(impatient_server.address, preface=False) as attacker:
         attacker.send_raw(begun)
         attacker.await_closed()
 
 
-def test_connection_that_does_not_acknowledge_settings_is_closed(limited_server: ServerProcess):
-    with Attacker(limited_server.address, acknowledges=False) as attacker:
+def test_connection_that_does_not_acknowledge_settings_is_closed(impatient_server: ServerProcess):
+    with Attacker(impatient_server.address, acknowledges=False) as attacker:
         attacker.await_closed()
 
 
@@ -286,10 +326,12 @@ def test_idle_and_old_connections_are_closed_in_good_order(make_server: MakeServ
         busy.await_closed()
         assert idle.goaway is not None
         assert busy.goaway == 0
-    with run_unharmed_callers(server):
+    patient = make_server(connection_idle_max_s="1", connection_age_max_s="2")
+    with run_unharmed_callers(patient):
         time.sleep(3)
 
 
+@pytest.mark.fast_path
 def test_open_streams_hold_no_end_up(make_server: MakeServer):
     """Attack 10: an open reflection stream delayed SIGTERM for the whole drain time, even if its client never reads."""
     server = make_server(drain_s="60")

@@ -5,11 +5,12 @@ Costs are the kernel's figures for a real server process, so other load on the m
 
 from __future__ import annotations
 
-import contextlib
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -17,20 +18,32 @@ import pytest
 from storekeep.server.interceptors.wire_bounds import WireBounds
 from storekeep.server.transport.contract import read_contract
 from storekeep.server.transport.errors import MalformedMessage
-from storekeep.v1 import auth_pb2, orders_pb2, products_pb2
+from storekeep.v1 import auth_pb2, customers_pb2, orders_pb2, products_pb2
 from tests.support.databases import new_database
+from tests.support.hostile.long_texts import (
+    SCRIPTS,
+    Write,
+    build_address,
+    build_customer,
+    build_product,
+    build_variant,
+)
+from tests.support.hostile.usage import read_cpu_ms
+from tests.support.patience import report_progress
 from tests.support.processes import ServerProcess
 from tests.support.refusals import parse_refusal, refused
-from tests.support.shops import Shop
+from tests.support.shops import Shop, new_id
 from tests.support.wire_shapes import Shape, build_shapes, fill_message, tag
 
 METHODS = read_contract().methods
 CPU_MAX_MS = 50.0
 MEMORY_MAX_KIB = 32 * 1024
-TRIES = 5
-"""An expensive request is sent again, because the first call of a kind fills caches."""
+TRIES = 30
+"""An expensive request is sent again, because the first call of a kind fills caches, and because other load on a shared
+core inflates the CPU time of a call. The lowest cost counts."""
 RATE_FREE = {"rate_limits_per_address": "public=0", "failed_credentials_burst": "1000000"}
 ATTACK_S = 2.0
+WRITES_MIN = 2
 FLOOD = 8
 
 pytestmark = pytest.mark.engine("sqlite", reason="what is refused before the database is the same on each")
@@ -52,15 +65,6 @@ def own_shop(target: ServerProcess) -> Iterator[Shop]:
     """Sign in as the administrator of that server."""
     with grpc.insecure_channel(target.address, options=[("grpc.max_receive_message_length", -1)]) as channel:
         yield Shop(channel, api_key=target.admin_key)
-
-
-def read_cpu_ms(process_id: int) -> float:
-    """Return the CPU time of all threads of a process in ms, to the microsecond."""
-    used_ns = 0
-    for task in Path(f"/proc/{process_id}/task").iterdir():
-        with contextlib.suppress(OSError):  # the thread has ended
-            used_ns += int((task / "schedstat").read_text().split()[0])
-    return used_ns / 1e6
 
 
 def read_memory_kib(process_id: int, *, peak: bool) -> int:
@@ -95,6 +99,7 @@ def measure_costs(server: ServerProcess, shop: Shop, path: str, raw: bytes) -> t
 
 def measure_least_costs(server: ServerProcess, shop: Shop, path: str, shape: Shape) -> tuple[float, int, str]:
     """Return the lowest costs of a few tries; mostly one is enough."""
+    report_progress()
     cpu, memory, reason = measure_costs(server, shop, path, shape.raw)
     for _ in range(TRIES):
         if cpu <= CPU_MAX_MS and memory <= MEMORY_MAX_KIB:
@@ -124,6 +129,72 @@ def test_every_rpc_refuses_every_shape_at_a_bounded_cost(target: ServerProcess, 
     assert not over
 
 
+def build_creations(_shop: Shop, write: Write) -> dict[str, Callable[[], Any]]:
+    """Return functions that build a new request with the longest texts, by RPC."""
+    return {
+        "CreateCustomer": lambda: customers_pb2.CreateCustomerRequest(customer=build_customer(write)),
+        "CreateProduct": lambda: products_pb2.CreateProductRequest(product=build_product(write)),
+    }
+
+
+def build_changes(shop: Shop, write: Write) -> dict[str, Callable[[], Any]]:
+    """Return the same of RPCs that change a resource which has such texts, or add to it."""
+    customer = shop.customers.CreateCustomer(customers_pb2.CreateCustomerRequest(customer=build_customer(write)))
+    product = shop.products.CreateProduct(products_pb2.CreateProductRequest(product=build_product(write)))
+    order = shop.order_request()
+
+    def update_customer() -> Any:
+        changed = build_customer(write)
+        changed.name = customer.name
+        return customers_pb2.UpdateCustomerRequest(customer=changed)
+
+    def update_product() -> Any:
+        changed = build_product(write)
+        changed.name = product.name
+        return products_pb2.UpdateProductRequest(product=changed)
+
+    def place_order() -> Any:
+        placed = orders_pb2.PlaceOrderRequest(shipping_address=build_address(write), note=write(1_000))
+        placed.MergeFrom(order)
+        return placed
+
+    return {
+        "UpdateCustomer": update_customer,
+        "UpdateProduct": update_product,
+        "CreateVariant": lambda: products_pb2.CreateVariantRequest(parent=product.name, variant=build_variant(write)),
+        "PlaceOrder": place_order,
+    }
+
+
+@pytest.mark.parametrize("build", [build_creations, build_changes])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_longest_texts_of_every_script_are_searched_at_a_bounded_cost(
+    target: ServerProcess, own_shop: Shop, script: str, build: Callable[[Shop, Write], dict[str, Callable[[], Any]]]
+):
+    over = {}
+    for rpc, build_request in build(own_shop, SCRIPTS[script]).items():
+        path = next(path for path in METHODS if path.endswith(f"/{rpc}"))
+        for _ in range(TRIES):
+            report_progress()
+            cpu, memory, reason = measure_costs(target, own_shop, path, build_request().SerializeToString())
+            assert reason == "OK"
+            if cpu <= CPU_MAX_MS and memory <= MEMORY_MAX_KIB:
+                break
+        else:
+            over[rpc] = f"{cpu:.0f} ms, {memory} KiB"
+    assert not over
+
+
+def test_batch_with_too_many_search_words_is_refused_before_it_costs_much(target: ServerProcess, own_shop: Shop):
+    customers = [build_customer(SCRIPTS["han"], addresses=2) for _ in range(90)]
+    items = [customers_pb2.CreateCustomerRequest(customer=one, customer_id=new_id()) for one in customers]
+    shape = Shape("batch", customers_pb2.BatchCreateCustomersRequest(requests=items).SerializeToString())
+    path = "/storekeep.v1.CustomerService/BatchCreateCustomers"
+    cpu, memory, reason = measure_least_costs(target, own_shop, path, shape)
+    assert (cpu <= CPU_MAX_MS, memory <= MEMORY_MAX_KIB, reason) == (True, True, "MESSAGE_TOO_LARGE")
+
+
+@pytest.mark.fast_path  # without it, the thread that writes also parses requests
 def test_write_goes_on_while_bombs_come_in(target: ServerProcess, own_shop: Shop):
     bombs = [
         ("/storekeep.v1.AuthService/TestPermissions", fill_message(tag(1, 2) + b"\0")),
@@ -131,22 +202,24 @@ def test_write_goes_on_while_bombs_come_in(target: ServerProcess, own_shop: Shop
     ]
     memory = read_memory_kib(target.process.pid, peak=False)
     forget_peak(target.process.pid)
-    give_up = time.monotonic() + ATTACK_S
+    ended = threading.Event()
 
     def attack(number: int) -> set[str]:
         reasons = set()
-        while time.monotonic() < give_up:
+        while not ended.is_set():
             reasons.add(send(own_shop, *bombs[number % 2]))
         return reasons
 
     with ThreadPoolExecutor(FLOOD) as pool:
         attacks = [pool.submit(attack, number) for number in range(FLOOD)]
-        written = 0
-        while time.monotonic() < give_up:
-            own_shop.category()
-            written += 1
+        written, end_s = 0, time.monotonic() + ATTACK_S
+        try:
+            while written < WRITES_MIN or time.monotonic() < end_s:
+                own_shop.category()
+                written += 1
+        finally:
+            ended.set()
         reasons = set().union(*(attack.result() for attack in attacks))
-    assert written > 1
     assert "INVALID_FIELD" in reasons
     assert reasons <= {"INVALID_FIELD", "OVERLOADED"}
     assert read_memory_kib(target.process.pid, peak=True) - memory < FLOOD * MEMORY_MAX_KIB
@@ -172,7 +245,7 @@ def test_as_many_elements_as_the_contract_allows_are_taken(own_shop: Shop):
 def test_more_elements_are_refused_and_their_field_is_named(own_shop: Shop, count: int):
     with refused("INVALID_FIELD") as refusal:
         own_shop.send(PLACE, build_lines(count), timeout=60)
-    assert dict(refusal.violations) == {"lines": "must contain no more than 500 item(s)"}
+    assert dict(refusal.violations) == {"lines": "must have at most 500 items"}
 
 
 def test_elements_count_together_over_messages_that_are_merged(own_shop: Shop):
@@ -181,7 +254,7 @@ def test_elements_count_together_over_messages_that_are_merged(own_shop: Shop):
     name = orders_pb2.ApplyOrderEditRequest(name="orders/1").SerializeToString()
     with refused("INVALID_FIELD") as refusal:
         own_shop.send(EDIT, name + half + half, timeout=60)
-    assert dict(refusal.violations) == {"edit.added_lines": "must contain no more than 500 item(s)"}
+    assert dict(refusal.violations) == {"edit.added_lines": "must have at most 500 items"}
 
 
 def test_few_elements_too_many_are_refused_in_a_small_request_too(own_shop: Shop):
@@ -191,7 +264,7 @@ def test_few_elements_too_many_are_refused_in_a_small_request_too(own_shop: Shop
         request.variant.prices.add(currency_code="EUR", units=1)
     with refused("INVALID_FIELD") as refusal:
         own_shop.products.CreateVariant(request)
-    assert dict(refusal.violations) == {"variant.prices": "must contain no more than 50 item(s)"}
+    assert dict(refusal.violations) == {"variant.prices": "must have at most 50 items"}
 
 
 def test_at_most_twenty_violations_are_told(own_shop: Shop):

@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from storekeep.server.interceptors.credentials import CREDENTIAL_REQUEST_BYTES_MAX
 from storekeep.v1 import auth_pb2, auth_pb2_grpc, products_pb2
 from tests.conftest import MakeServer
 from tests.support.hostile.wire import GET, ISSUE, UNKNOWN, Attacker, Heard, frame_message
@@ -30,7 +31,7 @@ LOGINS = 20
 FLOOR_S = 1.0
 """Lower latencies are noise on a busy machine."""
 OK, NOT_FOUND, RESOURCE_EXHAUSTED = 0, 5, 8
-FAST_FLOOD_S = 4.0
+FAST_FLOOD_S = 2.0
 REFRESH = "/storekeep.v1.AuthService/RefreshToken"
 
 Flood = Callable[[int], tuple[str, bytes, list[tuple[str, str]]]]
@@ -199,9 +200,10 @@ def test_refusal_of_a_wrong_credential_says_when_to_come_back(make_server: MakeS
 
 MIB = 1024 * 1024
 PADDINGS: dict[str, Callable[[bytes], bytes]] = {
-    "an unknown field": lambda field: field + encode_field(1000, b"x" * 1_100),
+    "an unknown field": lambda field: field + encode_field(1000, b"x" * CREDENTIAL_REQUEST_BYTES_MAX),
     "a small unknown field": lambda field: field + encode_field(1000, b"x"),
     "the field repeated": lambda field: field * 30,
+    "the field repeated beyond what is parsed": lambda field: field * 200,
     "an empty field before": lambda field: field[:1] + b"\0" + field,
     "another credential before": lambda field: encode_field(1, b"x" * 2_000) + field,
     "a length in five bytes": lambda field: field[:1] + bytes([field[1] | 128, 128, 128, 128, 0]) + field[2:],
@@ -228,7 +230,7 @@ def encode_varint(value: int) -> bytes:
 )
 @pytest.mark.engine("sqlite", reason="a limit is reached before the database")
 def test_padding_does_not_hide_a_wrong_credential(make_server: MakeServer, build: Flood, reason: str):
-    """1,100 bytes of an unknown field made a login count as one without a credential."""
+    """A login that is too large to be parsed once counted as one without a credential."""
     server = make_server(failed_credentials_burst="3", failed_credentials_per_s="0.001")
     for number, (name, pad) in enumerate(PADDINGS.items(), start=1):
         path, message, _ = build(number)
@@ -247,7 +249,7 @@ def test_credential_longer_than_any_is_compared_with_none(server: ServerProcess,
 @pytest.mark.engine("sqlite", reason="a limit is reached before the database")
 def test_padded_login_that_succeeds_proves_no_other_padded_login(make_server: MakeServer):
     server = make_server(failed_credentials_burst="3", failed_credentials_per_s="0.001")
-    padding = encode_field(1000, b"x" * 1_100)
+    padding = encode_field(1000, b"x" * CREDENTIAL_REQUEST_BYTES_MAX)
     good = auth_pb2.IssueTokenRequest(api_key=server.admin_key).SerializeToString() + padding
     wrong = build_wrong_key(1)[1] + padding
     with Attacker(server.address) as attacker:

@@ -84,6 +84,17 @@ def test_refused_calls_take_no_token():
     assert buckets.take("a", 1.51) == 0.0
 
 
+def test_empty_bucket_owes_at_most_its_capacity():
+    buckets = TokenBuckets(Rate(1, 5), buckets_max=10)
+    for _ in range(8):
+        buckets.charge("a", 100.0)
+    assert buckets.take("a", 100.0) == pytest.approx(4.0)
+    for _ in range(100):
+        buckets.charge("a", 100.0)
+    assert buckets.take("a", 100.0) == pytest.approx(6.0)
+    assert buckets.take("a", 106.01) == 0.0
+
+
 def test_number_of_buckets_is_limited():
     buckets = TokenBuckets(Rate(1, 1), buckets_max=3)
     for key in "abcd":

@@ -28,6 +28,8 @@ from tests.support.hostile.wire import (
 )
 from tests.support.processes import ServerProcess
 
+pytestmark = pytest.mark.fast_path
+
 LIST_PRODUCTS = "/storekeep.v1.ProductService/ListProducts"
 RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNIMPLEMENTED = 8, 4, 12
 MIB = 1024 * 1024

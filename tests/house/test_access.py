@@ -9,13 +9,33 @@ from pathlib import Path
 
 from tests.support.checkout import python_files, text
 
-CHANGE_ACCESS = {"accounts.py", "api_keys.py", "roles.py", "signing_keys.py"}
+CHANGE_ACCESS = {
+    "accounts.py",
+    "api_keys.py",
+    "identities.py",
+    "password_links.py",
+    "roles.py",
+    "sign_ins.py",
+    "signing_keys.py",
+    "user_sessions.py",
+    "users.py",
+}
 """The domain modules that write the tables of access for a caller's mutation."""
-WRITE_BY_THEMSELVES = {"permissions.py", "bootstrap.py", "server_secrets.py", "tokens.py"}
+WRITE_BY_THEMSELVES = {
+    "user_secrets.py",
+    "permissions.py",
+    "personal_data.py",
+    "bootstrap.py",
+    "server_secrets.py",
+    "sessions.py",
+    "tokens.py",
+}
 """The domain modules that write them for the server itself, or for the holder of a key or token."""
-READ_ONLY = {"audited_rows.py", "audited_sessions.py"}
+CHANGE_THROUGH_OTHERS = {"user_updates.py"}
+"""The domain modules that change access for a caller through a module that writes the tables."""
+READ_ONLY = {"audited_rows.py", "audited_sessions.py", "user_secrets.py"}
 """The domain modules that only compare them with the audit log."""
-COLLECTIONS = ("SERVICE_ACCOUNTS", "API_KEYS", "ROLES")
+COLLECTIONS = ("SERVICE_ACCOUNTS", "API_KEYS", "ROLES", "USERS")
 STEPS = ("create", "update", "archive", "unarchive", "delete", "undelete")
 """The methods of a `Collection` that are complete mutations."""
 
@@ -35,7 +55,7 @@ def is_mutation(call: ast.Call, *, everywhere: bool) -> bool:
 
 
 def test_tables_of_access_are_written_by_few_modules() -> None:
-    tables = re.compile(r"from storekeep\.server\.store\.tables import access\b")
+    tables = re.compile(r"from storekeep\.server\.store\.tables import (access|users)\b")
     using = {path.name for path in domain() if tables.search(text(path))}
     assert using == CHANGE_ACCESS | WRITE_BY_THEMSELVES | READ_ONLY
 
@@ -43,7 +63,7 @@ def test_tables_of_access_are_written_by_few_modules() -> None:
 def test_every_mutation_of_who_may_call_has_a_check_of_access() -> None:
     found, unchecked = 0, []
     for path in python_files("server"):
-        changes_access = path.parent.name == "access" and path.name in CHANGE_ACCESS
+        changes_access = path.parent.name == "access" and path.name in CHANGE_ACCESS | CHANGE_THROUGH_OTHERS
         for call in calls(path):
             if is_mutation(call, everywhere=changes_access):
                 found += 1

@@ -10,14 +10,15 @@ from buf.validate import validate_pb2
 from contract import PACKAGE, Field, Message, Method, Service, read_contract, read_files
 
 from storekeep.server.domain import customers
-from storekeep.server.domain.access import accounts, api_keys, roles
+from storekeep.server.domain.access import accounts, api_keys, roles, user_sessions, users
 from storekeep.server.domain.audit import checkpoints, log
 from storekeep.server.domain.catalog import categories, products, variants
 from storekeep.server.domain.events import reading
-from storekeep.server.domain.orders import fulfillments, orders
+from storekeep.server.domain.orders import fulfillments, orders, quotes
+from storekeep.server.domain.pricing import coupons, prices, promotions, shipping_methods, tax_rates, tax_zones
 from storekeep.server.domain.standard.filters import Kind
 from storekeep.server.domain.stock import levels, locations, reservations
-from storekeep.server.domain.webhooks import deliveries, endpoints
+from storekeep.server.domain.webhooks import deliveries, endpoints, event_types
 from tests.support.checkout import ROOT
 
 CONTRACT = read_contract()
@@ -25,12 +26,23 @@ METHODS = list(CONTRACT.methods)
 REASONS = {reason.name for reason in CONTRACT.reasons}
 CLASSES_OF_CALLERS = {"public", "authenticated"}
 NO_REASONS_OF_ITS_OWN = "only those shared by all RPCs"
-# Reads that may take minutes are not GETs, because proxies repeat and cache those.
-LONG_READS = {"VerifyAuditChain"}
+# Reads that may take minutes are not GETs, because proxies repeat and cache those. A basket is too long for a URL.
+LONG_READS = {"VerifyAuditChain", "QuoteOrder"}
 # A batch of names may be too long for a URL: 1,000 names have 60 KB, and proxies accept 8 to 16.
 BATCH_READS = "BatchGet"
-# RPCs that the writer runs without being mutations: tokens have no `request_id`, and a preview is rolled back.
-WRITERS_WITHOUT_AUDIT = {"IssueToken", "RefreshToken", "RevokeToken", "PreviewOrderEdit"}
+# RPCs that the writer runs without being mutations: tokens and the own account have no `request_id`, and a preview is
+# rolled back.
+WRITERS_WITHOUT_AUDIT = {
+    "SignInWithIdentityToken",
+    "IssueToken",
+    "RefreshToken",
+    "RevokeToken",
+    "EndOwnSessions",
+    "PreviewOrderEdit",
+}
+# RPCs that compute the hash of a password. They have no `request_id`: the stored digest of a request would be that of a
+# password.
+HASHING = {"SignIn", "RedeemPasswordLink", "ChangePassword", "EnableTotp", "DisableTotp"}
 # The packages with a file for each service. The domain and the command line have one for each resource instead.
 ROOMS_OF_NOUNS = ("server/storekeep/server/servicers", "clients/storekeep/client")
 # Protobuf's own types. The message limit bounds their size, and the domain checks their paths.
@@ -109,7 +121,7 @@ def list_names(methods: Iterable[Method]) -> list[str]:
 def test_every_method_states_its_permission() -> None:
     def states(method: Method) -> bool:
         known = method.permission in CLASSES_OF_CALLERS
-        return known or re.fullmatch(r"[a-z]+\.(read|write|import)", method.permission) is not None
+        return known or re.fullmatch(r"[a-z]+\.(read|write|import|export|erase|merge)", method.permission) is not None
 
     assert not list_names(method for method in METHODS if not states(method))
 
@@ -139,7 +151,7 @@ def test_every_method_states_its_executor_and_it_agrees_with_what_the_method_doe
             return method.executor == "WRITER"
         if "GET" in verbs or get_request(method).get_field("max_staleness") is not None:
             return method.executor == "READER"
-        return method.executor in {"READER", "WRITER"}
+        return method.executor in {"READER", "WRITER", "PASSWORD"}
 
     assert not list_names(method for method in METHODS if not fits(method))
 
@@ -147,6 +159,7 @@ def test_every_method_states_its_executor_and_it_agrees_with_what_the_method_doe
 def test_what_the_writer_runs_without_being_a_mutation_is_known() -> None:
     writers = {method.name for method in METHODS if method.executor == "WRITER" and not method.mutation}
     assert writers == WRITERS_WITHOUT_AUDIT
+    assert {method.name for method in METHODS if method.executor == "PASSWORD"} == HASHING
 
 
 def test_comments_of_methods_list_the_errors_of_their_options() -> None:
@@ -169,7 +182,7 @@ def test_every_mutation_can_be_retried_and_tried_first_and_nothing_else_can() ->
 def test_every_read_may_be_old_and_nothing_else_may() -> None:
     def fits(method: Method) -> bool:
         field = get_request(method).get_field("max_staleness")
-        reads = method.permission.endswith(".read") and not method.mutation
+        reads = method.permission.endswith((".read", ".export")) and not method.mutation
         bounded = field is not None and field.rules.duration.HasField("lte") and field.rules.duration.HasField("gte")
         return bounded if reads else field is None
 
@@ -223,6 +236,8 @@ LISTINGS = (
     accounts.LISTING,
     api_keys.LISTING,
     roles.LISTING,
+    users.LISTING,
+    user_sessions.LISTING,
     log.LISTING,
     checkpoints.LISTING,
     categories.LISTING,
@@ -230,6 +245,7 @@ LISTINGS = (
     variants.LISTING,
     customers.LISTING,
     orders.LISTING,
+    quotes.LISTING,
     fulfillments.LISTING,
     levels.LEVEL_LISTING,
     levels.MOVEMENT_LISTING,
@@ -238,6 +254,12 @@ LISTINGS = (
     reading.LISTING,
     endpoints.LISTING,
     deliveries.LISTING,
+    tax_zones.LISTING,
+    tax_rates.LISTING,
+    prices.LISTING,
+    promotions.LISTING,
+    coupons.LISTING,
+    shipping_methods.LISTING,
 )
 
 
@@ -305,6 +327,19 @@ def test_everything_has_a_comment() -> None:
     bare += [f"{name}.{part.name}" for name, message in messages.items() for part in message.fields if not part.comment]
     bare += [value.name for enum in CONTRACT.enums.values() for value in enum.values if not value.comment]
     assert not bare
+
+
+@pytest.mark.parametrize("place", ["contract", "docs"])
+def test_each_noun_of_events_is_named(place: str) -> None:
+    (comment,) = (service.comment for service in CONTRACT.services if service.name == "EventService")
+    text = comment if place == "contract" else (ROOT / "docs/events.md").read_text().split("\n\n")[1]
+    named = " ".join(text.replace("fulfilment", "fulfillment").split())
+    assert not [noun for noun in reading.PERMISSIONS if noun.replace("_", " ") not in named]
+
+
+def test_page_on_webhooks_names_each_noun() -> None:
+    text = (ROOT / "docs/webhooks.md").read_text()
+    assert not [noun for noun in event_types.PERMISSIONS if f"`{noun}`" not in text]
 
 
 @each_service

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from contract import Service, read_contract
 
+from tests.support import pricing
 from tests.support.checkout import ROOT, python_files, text
 from tests.support.resources import KINDS
 
@@ -44,6 +45,7 @@ CLIENT_CALLS = client_calls()
 COMPOSED = re.compile(r'f"([A-Z][A-Za-z]+)\{\w+\.(?:noun|plural)\}"|"(Archive|Unarchive|Delete|Undelete)"')
 STANDARD_VERBS = {verb for found in COMPOSED.findall(TESTS_OF_A_SERVER) for verb in found if verb}
 STANDARD_CALLS = {f"{verb}{noun}" for verb in STANDARD_VERBS for kind in KINDS for noun in (kind.noun, kind.plural)}
+STANDARD_CALLS |= {rpc for kind in pricing.KINDS for rpc in kind.rpcs}
 
 
 def is_named(name: str, *, within: str) -> bool:

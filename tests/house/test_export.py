@@ -84,5 +84,11 @@ def test_descriptor_set_has_comments_and_the_details_of_errors(exported: Path) -
 def test_service_config_names_every_service_and_retries_no_used_refresh_token(exported: Path) -> None:
     retried, refreshed = json.loads((exported / SERVICE_CONFIG).read_text())["methodConfig"]
     assert {name["service"] for name in retried["name"]} == set(SERVICES)
-    assert refreshed["name"] == [{"service": "storekeep.v1.AuthService", "method": "RefreshToken"}]
+    once = [
+        ("Auth", "RefreshToken"),
+        ("User", "SignIn"),
+        ("User", "SignInWithIdentityToken"),
+        ("User", "RedeemPasswordLink"),
+    ]
+    assert refreshed["name"] == [{"service": f"storekeep.v1.{noun}Service", "method": rpc} for noun, rpc in once]
     assert "UNAVAILABLE" not in refreshed["retryPolicy"]["retryableStatusCodes"]

@@ -43,6 +43,10 @@ exec {python} "$@"
 """
 
 
+# As containers have it.
+BYTECODE_OFF = {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Return a folder with a project that needs no package."""
@@ -62,7 +66,7 @@ def install(
     done = subprocess.run(
         [SCRIPT, python, environment, lock, "what is needed"],
         cwd=project,
-        env={**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull},
+        env={**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull, **BYTECODE_OFF},
         capture_output=True,
         text=True,
         timeout=600,
@@ -87,10 +91,13 @@ def test_install_without_pip_says_what_helps_and_leaves_nothing(project: Path) -
 def test_install_keeps_what_is_finished_and_makes_anew_what_is_not(project: Path) -> None:
     half_made, kept = project / ".venv/half-made", project / ".venv/kept"
     half_made.mkdir(parents=True)
+    (project / "clients").mkdir()
+    (project / "clients" / "part.py").write_text("NOTHING = None\n")
     done = install(project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert installed(project)
     assert not half_made.exists()
+    assert list((project / "clients").glob("__pycache__/part.*.pyc")), "each command would compile it anew"
     kept.touch()
     assert install(project).returncode == 0
     assert kept.exists(), "what is finished is brought up to date and not made anew"

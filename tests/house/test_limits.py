@@ -13,15 +13,19 @@ from contract import PACKAGE, Field, Method
 
 from storekeep.cli import inventory as cli_inventory
 from storekeep.cli import reservations as cli_reservations
-from storekeep.cli.imports import columns, ids, order_runs
+from storekeep.cli.imports import order_runs, taken_stock
 from storekeep.cli.imports import orders as cli_orders
+from storekeep.imports import columns, ids
 from storekeep.server.domain.integrity.reconciliation import SKUS_DEFAULT
 from storekeep.server.domain.money import AMOUNT_MINOR_MAX
 from storekeep.server.domain.orders.history import CHANGES_MAX
+from storekeep.server.domain.orders.quotes import TTL_MAX_US
+from storekeep.server.domain.personal_data.erasures import MERGED_CUSTOMERS_MAX, MERGED_ORDERS_MAX
 from storekeep.server.domain.standard.lists import Listing
 from storekeep.server.domain.standard.pages import PAGE_SIZE_MAX, TOTAL_MAX
 from storekeep.server.domain.standard.searches import PAGE_SIZE_DEFAULT as SEARCH_SIZE_DEFAULT
 from storekeep.server.domain.standard.searches import PAGE_SIZE_MAX as SEARCH_SIZE_MAX
+from storekeep.server.runtime.durations import DAY_US
 from tests.house.test_coverage import CLIENT_CALLS, CONTRACT
 from tests.support.checkout import python_files, text
 
@@ -68,8 +72,10 @@ def find_request_bounds(name: str) -> set[int]:
 # Limits in comments of fields that the server's code enforces, because no rule of the contract can.
 IN_CODE: dict[str, set[int]] = {
     "ReconcileStockRequest.page_size": {SKUS_DEFAULT, PAGE_SIZE_MAX},
+    "MergeCustomersRequest.source": {MERGED_ORDERS_MAX, MERGED_CUSTOMERS_MAX},
     "OrderHistoryEntry.changes": {CHANGES_MAX},
     "Variant.prices": {AMOUNT_MINOR_MAX},
+    "Quote.expire_time": {TTL_MAX_US // DAY_US},
     "SearchProductsRequest.page_size": {SEARCH_SIZE_DEFAULT, SEARCH_SIZE_MAX},
     "SearchCustomersRequest.page_size": {SEARCH_SIZE_DEFAULT, SEARCH_SIZE_MAX},
     "SearchOrdersRequest.page_size": {SEARCH_SIZE_DEFAULT, SEARCH_SIZE_MAX},
@@ -107,7 +113,7 @@ def list_calls(function: ast.AST) -> Iterator[Method]:
 
 
 # Limits that are not stated where an RPC is called: the allowed values by file and number.
-PAGES, CELLS = "clients/storekeep/client/pages.py", "clients/storekeep/cli/imports"
+PAGES, CELLS = "clients/storekeep/client/pages.py", "clients/storekeep/imports"
 ELSEWHERE: dict[tuple[str, int], set[int]] = {
     (PAGES, 1000): {PAGE_SIZE_MAX},
     (PAGES, 10_000): {TOTAL_MAX},
@@ -122,9 +128,11 @@ ELSEWHERE: dict[tuple[str, int], set[int]] = {
     (f"{CELLS}/ids.py", 64): bounds(field("Variant.sku")),
     (f"{CELLS}/products.py", 64): bounds(field("Variant.sku")),
     (f"{CELLS}/products.py", 10_000): bounds(field("Product.description")),
+    (f"{CELLS}/categories.py", 63): bounds(field("CreateCategoryRequest.category_id")),
+    (f"{CELLS}/categories.py", 5000): bounds(field("Category.description")),
     (f"{CELLS}/customers.py", 63): bounds(field("CreateCustomerRequest.customer_id")),
-    (f"{CELLS}/orders.py", 64): bounds(field("HistoricOrder.number")),
-    (f"{CELLS}/orders.py", 2000): bounds(field("HistoricOrder.note")),
+    ("clients/storekeep/cli/imports/orders.py", 64): bounds(field("HistoricOrder.number")),
+    ("clients/storekeep/cli/imports/orders.py", 2000): bounds(field("HistoricOrder.note")),
 }
 # The limits that the command line checks before a call.
 CONSTANTS: dict[str, tuple[int, str]] = {
@@ -141,6 +149,7 @@ CONSTANTS: dict[str, tuple[int, str]] = {
     ),
     "orders.TEXT_CHARS_MAX note": (cli_orders.TEXT_CHARS_MAX["note"], "HistoricOrder.note"),
     "order_runs.BATCH_ORDERS_MAX": (order_runs.BATCH_ORDERS_MAX, "ImportOrdersRequest.orders"),
+    "taken_stock.TAKEN_MAX": (taken_stock.TAKEN_MAX, "ImportOrdersRequest.taken_units"),
 }
 
 

@@ -1,4 +1,7 @@
-"""The commands in the README run against a server with the sample catalogue and print what the README shows."""
+"""The commands in the README run against a server with the sample catalogue and print what the README shows.
+
+Those of the page about pricing run there in their order.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from tests.support.processes import ServerProcess
 
 BLOCK = re.compile(r"<!-- run by the tests -->\n```console\n(.*?)```", re.DOTALL)
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
+PAGE_BLOCK = re.compile(r"<!-- run by the tests -->\n```\n(.*?)```", re.DOTALL)
 CHANGING = [
     (TIME, "TIME"),
     (re.compile(r"[ ─]+"), " "),
@@ -52,7 +56,7 @@ def login_command(server: ServerProcess) -> str:
     return shown[1].replace("127.0.0.1:50051", server.address).replace("var/", f"{server.data_dir}/")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Return the environment of a shell that is logged in as the README says, to a server with the sample catalogue."""
     folder = tmp_path_factory.mktemp("readme")
@@ -68,21 +72,26 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     server.kill()
 
 
+def run_command_line(command: str, environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of a shell. Its two outputs are one."""
+    return subprocess.run(
+        ["bash", "-c", command],
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+
+
 def test_readme_commands_run_as_written_print_what_the_readme_shows(shop: dict[str, str], tmp_path: Path) -> None:
     commands = transcript()
     assert len(commands) >= 4
     ids: dict[str, str] = {}
     ids_shown: dict[str, str] = {}
     for command, shown in commands:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            env=shop,
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-        )
+        done = run_command_line(command, shop, tmp_path)
         assert normalised(done.stdout, ids) == normalised(shown, ids_shown), command
 
 
@@ -91,3 +100,14 @@ def test_readme_shows_one_run() -> None:
     times = [datetime.strptime(time, "%Y-%m-%d %H:%M:%S%z") for time in TIME.findall(re.sub("expires .*", "", shown))]
     assert len(times) >= 4
     assert max(times) - min(times) < RUN_MAX
+
+
+def test_commands_of_the_page_about_pricing_run_in_their_order(shop: dict[str, str], tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "pricing.md").read_text()
+    lines = [line for block in PAGE_BLOCK.findall(page) for line in block.splitlines()]
+    assert len(lines) >= 20
+    assert page.count("```\n") == 2 * page.count("<!-- run by the tests -->")
+    next_week = f"{datetime.now() + timedelta(days=7):%Y-%m-%d}"
+    for line in lines:
+        done = run_command_line(re.sub(r"(?<=--until )\S+", next_week, line), shop, tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,18 +27,23 @@ def own_files() -> list[Path]:
     return [path for path in files() if path.suffix in WRITTEN_BY_PEOPLE and path.parts[0] != "generated"]
 
 
-def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield each function of a file with its length in lines, without the docstring."""
-    for node in ast.walk(ast.parse(text(path))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            start = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
-            yield node.name, (node.end_lineno or node.lineno) - (start or node.lineno) + 1
+@cache
+def measure(path: Path) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """Return a module's docstring, and the length of each function in lines, without its docstring; parses it once."""
+    module = ast.parse(text(path))
+    functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return ast.get_docstring(module, clean=False) or "", tuple((node.name, count_lines(node)) for node in functions)
 
 
-def prose_lines(path: Path) -> int:
+def count_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the length of a function in lines, without its docstring."""
+    start = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
+    return (node.end_lineno or node.lineno) - (start or node.lineno) + 1
+
+
+def count_prose_lines(path: Path) -> int:
     """Return the number of lines of a module's docstring, without blank lines and drawn trees."""
-    docstring = ast.get_docstring(ast.parse(text(path)), clean=False) or ""
-    return sum(1 for line in docstring.splitlines() if line and line[0] not in " ├└│")
+    return sum(1 for line in measure(path)[0].splitlines() if line and line[0] not in " ├└│")
 
 
 def test_files_are_of_a_size_that_can_be_read() -> None:
@@ -50,7 +55,7 @@ def test_functions_are_of_a_size_that_can_be_read() -> None:
     long = [
         f"{path}: {name}, {lines} lines"
         for path in python_files()
-        for name, lines in functions(path)
+        for name, lines in measure(path)[1]
         if lines > FUNCTION_LINES_MAX
     ]
     assert not long
@@ -61,12 +66,12 @@ def test_names_of_files_say_what_is_in_them() -> None:
 
 
 def test_modules_begin_with_a_docstring() -> None:
-    bare = [str(path) for path in python_files() if text(path).strip() and not ast.get_docstring(ast.parse(text(path)))]
+    bare = [str(path) for path in python_files() if text(path).strip() and not measure(path)[0]]
     assert not bare
 
 
 def test_docstrings_of_modules_are_short() -> None:
-    lines = {str(path): prose_lines(path) for path in python_files("server", "clients")}
+    lines = {str(path): count_prose_lines(path) for path in python_files("server", "clients")}
     assert not {path: count for path, count in lines.items() if count > DOCSTRING_LINES_MAX}
 
 

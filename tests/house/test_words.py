@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -95,22 +96,29 @@ def compile_phrase(phrase: str) -> re.Pattern[str]:
     return re.compile(r"\b(?:" + phrase.replace(" ", GAP) + r")\b", re.IGNORECASE)
 
 
-def list_names(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the name of each variable and parameter that a file assigns."""
+@cache
+def read_names(path: Path) -> tuple[tuple[int, str, type[ast.AST]], ...]:
+    """Return the line, the name and the kind of each thing that a file assigns or defines; parses it once for all."""
+    return tuple(_iterate_names(path))
+
+
+def _iterate_names(path: Path) -> Iterator[tuple[int, str, type[ast.AST]]]:
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.arg):
-            yield node.lineno, node.arg
+            yield node.lineno, node.arg, ast.Name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.id
-
-
-def list_definitions(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the name of each function, class and assigned attribute in a file."""
-    for node in ast.walk(ast.parse(text(path))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.lineno, node.name
+            yield node.lineno, node.id, ast.Name
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.lineno, node.name, ast.FunctionDef
+        elif isinstance(node, ast.ClassDef):
+            yield node.lineno, node.name, ast.ClassDef
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.attr
+            yield node.lineno, node.attr, ast.Attribute
+
+
+def list_names(path: Path) -> list[tuple[int, str]]:
+    """Return the line and the name of each variable and parameter that a file assigns."""
+    return [(line, name) for line, name, kind in read_names(path) if kind is ast.Name]
 
 
 def split_words(name: str) -> str:
@@ -121,17 +129,15 @@ def split_words(name: str) -> str:
 def list_old_names(path: Path) -> Iterator[str]:
     """Yield each name with an old word in a file: its own, and those that it assigns or defines, also of tests."""
     names = [(0, part.partition(".")[0]) for part in path.parts]
-    names += [*list_names(path), *list_definitions(path)] if path.suffix == ".py" else []
+    names += [(line, name) for line, name, _ in read_names(path)] if path.suffix == ".py" else []
     for line, name in names:
         if OLD_NAMES.search(split_words(name)):
             yield f"{path}:{line}: {name}"
 
 
-def list_functions(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the name of each function in a file, without leading underscores."""
-    for node in ast.walk(ast.parse(text(path))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.lineno, node.name.lstrip("_")
+def list_functions(path: Path) -> list[tuple[int, str]]:
+    """Return the line and the name of each function in a file, without leading underscores."""
+    return [(line, name.lstrip("_")) for line, name, kind in read_names(path) if kind is ast.FunctionDef]
 
 
 @pytest.mark.parametrize("phrase", WORDS)

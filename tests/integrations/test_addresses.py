@@ -7,6 +7,7 @@ import ipaddress
 import pytest
 
 from storekeep.server.integrations.addresses import AddressRules, HostNotFound, Target, TargetRefused
+from storekeep.server.integrations.lookups import Lookups
 
 RULES = AddressRules()
 REFUSED_URLS = [
@@ -110,7 +111,7 @@ def test_parse_url_accepts(url: str, host: str) -> None:
 )
 def test_resolve_with_one_private_address_refuses_the_host(answers: list[str]) -> None:
     with pytest.raises(TargetRefused):
-        RULES.resolve("example.com", resolve=lambda _host: answers)
+        RULES.resolve("example.com", Lookups(lambda _host: answers), timeout_s=60)
 
 
 def test_resolve_of_unknown_host_fails() -> None:
@@ -119,12 +120,12 @@ def test_resolve_of_unknown_host_fails() -> None:
 
     for resolve in (fail, lambda _host: []):
         with pytest.raises(HostNotFound):
-            RULES.resolve("example.com", resolve=resolve)
+            RULES.resolve("example.com", Lookups(resolve), timeout_s=60)
 
 
 def test_resolve_of_local_names_with_the_system_refuses() -> None:
     with pytest.raises((TargetRefused, HostNotFound)):
-        RULES.resolve("localhost")
+        RULES.resolve("localhost", Lookups(), timeout_s=60)
 
 
 def test_allowed_network_and_port_are_accepted_and_no_others() -> None:

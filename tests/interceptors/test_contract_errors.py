@@ -28,6 +28,7 @@ from tests.support.refusal_cases import (
     build_late_publish_time,
     build_new_variant,
     build_priced_variant,
+    build_quote,
     build_reservation_line,
     build_reservation_update,
     build_set_stock,
@@ -43,7 +44,7 @@ from tests.support.refusal_cases import (
 )
 from tests.support.refusals import refused
 from tests.support.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIANT, Kind
-from tests.support.shops import Shop
+from tests.support.shops import Shop, money
 
 CODES = {row.reason: row.code for row in ERRORS.values()}
 
@@ -218,6 +219,15 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
         (create_boxed_sku(shop), 1)
     ),
     ("PlaceOrder", "INVALID_AMOUNT", "OUT_OF_STOCK"): build_excessive_total,
+    ("PlaceOrder", "COUPON_NOT_APPLICABLE", "PRICE_CHANGED"): lambda shop: shop.order_request(
+        coupon_codes=["NOWHERE"], expected_total=money("9.99")
+    ),
+    ("PlaceOrder", "PRICE_CHANGED", "OUT_OF_STOCK"): lambda shop: shop.order_request(
+        (shop.variant().sku, 1), expected_total=money("9.99")
+    ),
+    ("QuoteOrder", "CUSTOMER_NOT_FOUND", "SKU_NOT_FOUND"): lambda shop: build_quote(
+        shop, (NO_SKU, 1), customer=CUSTOMER.missing
+    ),
     **ORDER_PRECEDENCE,
     ("ListOrderHistory", "ORDER_NOT_FOUND", "INVALID_PAGE_TOKEN"): lambda shop: orders_pb2.ListOrderHistoryRequest(
         name=NO_ORDER, page_token="x"

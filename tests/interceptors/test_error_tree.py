@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 
 from docs.pages.errors import ROOTS, draw_tree, list_children
 from storekeep.client import REASONS, Conflict, InvalidRequest, NotAllowed, NotAuthenticated, NotFound
+from storekeep.server.domain import access_errors
 from storekeep.server.domain import errors as domain_errors
 from storekeep.server.interceptors.error_table import ERRORS, Row
 from storekeep.server.store.errors import UnusableDatabase
@@ -35,6 +37,8 @@ def walk(root: type[Exception]) -> Iterator[type[Exception]]:
         yield from walk(child)
 
 
+DRAWN = (domain_errors, access_errors)
+"""The modules whose docstrings draw the tree of the domain."""
 TREE = [kind for root in ROOTS for kind in walk(root)]
 LEAVES = [kind for kind in TREE if not list_children(kind) and not issubclass(kind, UnusableDatabase)]
 """The errors with which a call can end."""
@@ -85,9 +89,29 @@ def test_names_that_end_alike_hang_on_one_branch():
     assert [kind for kind in named_so if not issubclass(kind, domain_errors.NotFound)] == []
 
 
-def test_docstring_draws_the_tree_of_the_domain():
-    actual = {kind.__name__: kind.__bases__[0].__name__ for kind in walk(domain_errors.DomainError)}
-    assert drawn_parents((domain_errors.__doc__ or "").partition("\n\n")[2]) == actual
+@pytest.mark.parametrize("module", DRAWN, ids=lambda module: module.__name__)
+def test_docstring_draws_the_classes_of_its_module(module: ModuleType):
+    kinds = [kind for kind in walk(domain_errors.DomainError) if kind.__module__ == module.__name__]
+    actual = {kind.__name__: kind.__bases__[0].__name__ for kind in kinds}
+    assert drawn_parents((module.__doc__ or "").split("\n\n")[1]) == actual
+
+
+def test_each_error_of_the_domain_is_drawn():
+    assert {kind.__module__ for kind in walk(domain_errors.DomainError)} == {module.__name__ for module in DRAWN}
+
+
+@pytest.mark.parametrize("kind", list_children(access_errors.AccessRefused), ids=lambda kind: kind.__name__)
+def test_error_of_access_tells_the_caller_its_permission_only(kind: type[access_errors.AccessRefused]):
+    error = (kind() if kind.TEXT else kind("orders.read")).attach_session("secret-session")
+    names_permission = issubclass(kind, access_errors.PermissionDenied | access_errors.PrivilegeEscalation)
+    assert error.metadata == ({"permission": "orders.read"} if names_permission else {})
+    assert error.session_id == "secret-session"
+
+
+@pytest.mark.parametrize("kind", [access_errors.Unauthenticated, access_errors.IdentityTokenInvalid])
+def test_error_without_a_fixed_text_needs_one(kind: Callable[[], Exception]):
+    with pytest.raises(TypeError):
+        kind()
 
 
 def test_reference_draws_all_trees():

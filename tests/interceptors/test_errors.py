@@ -43,7 +43,8 @@ def test_rows_of_one_reason_agree(reason: str):
 
 def test_only_what_waiting_helps_is_retryable():
     retryable = {row.reason for row in ERRORS.values() if row.retryable}
-    assert retryable == {"OVERLOADED", "RATE_LIMITED", "STORAGE_UNAVAILABLE", "SHUTTING_DOWN"}
+    unavailable = {"STORAGE_UNAVAILABLE", "IDENTITY_PROVIDER_UNAVAILABLE"}
+    assert retryable == {"OVERLOADED", "RATE_LIMITED", "SHUTTING_DOWN"} | unavailable
     assert {row.code for row in ERRORS.values() if row.retryable} <= RETRYABLE_CODES
 
 
@@ -171,6 +172,7 @@ def test_defect_is_logged_whole_under_the_id_of_the_call(caplog: pytest.LogCaptu
     [
         (store_errors.StorageFull(), "RESOURCE_EXHAUSTED", "STORAGE_FULL"),
         (store_errors.StorageUnavailable(), "UNAVAILABLE", "STORAGE_UNAVAILABLE"),
+        (store_errors.ReadTooExpensive(15.0), "RESOURCE_EXHAUSTED", "READ_TOO_EXPENSIVE"),
         (store_errors.ShuttingDown(), "UNAVAILABLE", "SHUTTING_DOWN"),
         (RuntimeError("x"), "INTERNAL", "INTERNAL"),
     ],

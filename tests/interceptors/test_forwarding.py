@@ -54,7 +54,7 @@ class Orders(orders_pb2_grpc.OrderServiceServicer):
 @contextmanager
 def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderServiceStub]:
     """A worker that forwards writes to an address."""
-    admission = AdmissionController(WRITES, length_max=100, wait_max_s=1)
+    admission = AdmissionController(WRITES, length_max=100, wait_max_s=60)
     forwarding = Forwarding(OtherLeader(address), changes=CONTRACT.changes, make_admission=lambda: admission)
     here = CallPool(1, name="here", admission=admission)
     chain = Chain(
@@ -68,7 +68,7 @@ def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderSe
         mutations=CONTRACT.changes,
         read_pool=here,
         write_pool=forwarding.executor(here),
-        reject=EarlyRejections(lambda line, **_: None, counts).reject_overload,
+        reject=EarlyRejections(lambda line, **_: None, counts, changes=frozenset()).reject_overload,
     )
     server = grpc.server(ThreadPoolExecutor(2), interceptors=[chain])
     orders_pb2_grpc.add_OrderServiceServicer_to_server(Orders(), server)
@@ -143,7 +143,7 @@ class Change:
 
 
 def test_change_is_under_way_until_its_checks_or_its_service_end_it():
-    leader, admission = Leader(), AdmissionController(WRITES, length_max=100, wait_max_s=1)
+    leader, admission = Leader(), AdmissionController(WRITES, length_max=100, wait_max_s=60)
     there = CallPool(1, name="there", admission=admission)
     pool = CheckPool(lambda task, _since: there.put(task), queued=lambda: 0, name="check", admission=admission)
     refusing = CheckPool(lambda task, _since: False, queued=lambda: 0, name="refusing", admission=admission)

@@ -41,7 +41,7 @@ class Rejections:
         self.now_s = 1_000.0
         self.lines: list[dict[str, object]] = []
         self.counts = CallCounts()
-        self.reject = EarlyRejections(self._write, self.counts).reject_overload
+        self.reject = EarlyRejections(self._write, self.counts, changes=CONTRACT.changes).reject_overload
         monkeypatch.setattr(early_rejections.time, "monotonic", lambda: self.now_s)
 
     def _write(self, fields: dict[str, object], *, level: int) -> None:
@@ -75,6 +75,18 @@ def test_rejection_has_all_that_an_error_has(rejections, given):
 
 def is_identified(status: CallStatus) -> bool:
     return "x-request-id" in dict(status.trailing_metadata)
+
+
+@pytest.mark.parametrize("is_prepared", [False, True])
+def test_rejection_says_that_nothing_was_changed_only_of_a_change(rejections, is_prepared):
+    texts = {}
+    for method in (GET, PLACE, "storekeep.v1.EventService/WatchEvents"):
+        for _ in range(IDENTIFIED_MAX + 1 if is_prepared else 1):
+            rejection = rejections.reject(method, ())
+        status = status_pb2.Status.FromString(bytes(dict(rejection.trailing_metadata)[DETAILS_KEY]))
+        assert status.message == rejection.text.decode()
+        texts[method] = "queue" in status.message or "changed" in status.message
+    assert list(texts.values()) == [False, True, False]
 
 
 def test_beyond_many_rejections_of_a_method_they_have_the_reason_but_no_request_id(rejections):

@@ -27,7 +27,7 @@ from storekeep.server.jobs.backups import (
     list_backups,
     parse_backup_time,
 )
-from storekeep.server.store.backups import BackupRefused
+from storekeep.server.store.backups import BackupRefused, get_keys_path
 from tests.conftest import MakeServer
 from tests.support.processes import ServerProcess, run_command
 
@@ -155,7 +155,8 @@ def test_leader_makes_verified_backups_and_shows_them_in_metrics(make_server: Ma
 
     other = tmp_path / "other"
     other.mkdir(mode=0o700)
-    for name in "secret.key", "admin.key":
+    assert (folder / made.name).with_suffix(".keys").stat().st_mode & 0o777 == 0o600
+    for name in "secret.key", "kek.key", "admin.key":
         shutil.copy(server.data_dir / name, other)
     restored = run_command("restore", str(made), data_dir=other)
     assert restored.returncode == 0, restored.stderr
@@ -170,6 +171,7 @@ def test_copy_that_fails_a_check_is_kept_aside_and_no_backup_is_deleted(make_ser
     server.stop()
     folder = tmp_path / "backups"
     earlier = make_scheduled_backup(request_backup(server, folder))
+    get_keys_path(earlier).rename(folder / "storekeep-20250101T000000Z.keys")
     earlier = earlier.rename(folder / "storekeep-20250101T000000Z.db")
     with closing(apsw.Connection(str(server.data_dir / "storekeep.db"))) as connection:
         connection.execute("UPDATE products SET display_name = 'forged'")
@@ -177,6 +179,7 @@ def test_copy_that_fails_a_check_is_kept_aside_and_no_backup_is_deleted(make_ser
         make_scheduled_backup(request_backup(server, folder, keep=1))
     assert list_backups(folder) == [earlier]
     (failed,) = folder.glob("*.unverified")
+    folder.joinpath(f"{failed.name.partition('.')[0]}.keys").rename(folder / "storekeep-20250102T000000Z.keys")
     failed = failed.rename(folder / "storekeep-20250102T000000Z.db.unverified")
 
     between = folder / "storekeep-20250103T000000Z.db.unverified"
@@ -213,7 +216,7 @@ def test_failed_copy_is_kept_until_there_is_a_verified_backup(stopped: ServerPro
     assert failed.exists(), "it is all that is left"
     lost.rename(database)
     made = make_scheduled_backup(request)
-    assert list(folder.iterdir()) == [made]
+    assert sorted(folder.iterdir()) == [made, made.with_suffix(".keys")]
 
 
 def test_failed_backup_is_logged_and_the_server_goes_on(make_server: MakeServer, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,9 +15,10 @@ from storekeep.server.domain.customers import CUSTOMERS, Customer
 from storekeep.server.domain.errors import AlreadyExists
 from storekeep.server.jobs.periodic import ROWS_PER_TRANSACTION_MAX, PurgeJob, purge_replies
 from storekeep.server.store.engine import Store
-from storekeep.server.store.opening import open_store
 from storekeep.server.store.sql.statements import Statement
+from storekeep.server.store.sql.transactions import Transaction
 from tests.support.databases import Database
+from tests.support.stores import open_store
 
 COUNT_REPLIES = Statement("SELECT COUNT(*) FROM replies")
 INSERT_REPLIES = Statement(
@@ -88,3 +90,22 @@ def test_thread_works_by_itself_and_stops(store):
         time.sleep(0.01)
     maintenance.stop()
     assert replies(store) == 0
+
+
+def test_error_that_nobody_expected_does_not_end_the_job(store, caplog: pytest.LogCaptureFixture):
+    CUSTOMERS.create(store, call("first"), Customer("ada", "Ada"))
+    runs = itertools.count()
+
+    def fail_twice(tx: Transaction) -> int:
+        if next(runs) < 2:
+            raise KeyError("no such row")
+        return 0
+
+    job = PurgeJob(store, purges=[fail_twice, purge_replies(retention_s=0)], interval_s=0.01)
+    job.start()
+    give_up = time.monotonic() + 60
+    while replies(store) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    job.stop()
+    assert replies(store) == 0
+    assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]

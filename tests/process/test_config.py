@@ -67,7 +67,8 @@ def test_empty_variable_is_the_default():
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"LISTN": "127.0.0.1:1"}, "STOREKEEP_LISTN: no such setting"),
+        ({"LISTN": "127.0.0.1:1"}, "STOREKEEP_LISTN: no such setting; did you mean STOREKEEP_LISTEN?"),
+        ({"NOTHING": "1"}, "STOREKEEP_NOTHING: no such setting"),
         ({"READ_THREADS": "many"}, "STOREKEEP_READ_THREADS: must be a whole number, not 'many'"),
         ({"READ_THREADS": "0"}, "STOREKEEP_READ_THREADS: must be at least 1, not '0'"),
         ({"LOG_LEVEL": "LOUD"}, "STOREKEEP_LOG_LEVEL: must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR', not 'LOUD'"),
@@ -98,6 +99,11 @@ def test_empty_variable_is_the_default():
         ({"METRICS_LISTEN": "shop.example:9464"}, "STOREKEEP_METRICS_INSECURE_LISTEN=yes-public"),
         ({"METRICS_INSECURE_LISTEN": "yes"}, "STOREKEEP_METRICS_INSECURE_LISTEN"),
         ({"SECRET": "0123456789abcdef" * 4}, "STOREKEEP_SECRET: too weak"),
+        ({"WEBHOOK_PORTS": "443,8443"}, "STOREKEEP_WEBHOOK_PORTS: separate the values by spaces, without commas"),
+        ({"WEBHOOK_ALLOWED_NETWORKS": "10.0.0.0/8,::1"}, "_NETWORKS: separate the values by spaces, without commas"),
+        ({"OIDC_ALLOWED_NETWORKS": "10.0.0.0/8,::1"}, "_NETWORKS: separate the values by spaces, without commas"),
+        ({"OIDC_ROLES": "a=admin,b=operator"}, "STOREKEEP_OIDC_ROLES: separate the values by spaces, without commas"),
+        ({"OTEL_SIGNALS": "traces,metrics"}, "STOREKEEP_OTEL_SIGNALS: must be 'traces' or 'metrics'"),
         ({"CONFIG_FILE": "/nowhere/at/all.toml"}, "there is no file /nowhere/at/all.toml"),
     ],
 )
@@ -158,6 +164,11 @@ def test_replicas_are_several_urls_and_printed_without_their_passwords(tmp_path)
     [
         ("", "postgresql://u:pa55word@b/shop", "SQLite has no replicas"),
         (PRIMARY, "postgresql://u:pa55word@b,c/shop", "URL 1: several hosts in one URL"),
+        (
+            PRIMARY,
+            "postgresql://a/b,postgresql://c/d",
+            "URL 1: a comma in the name of the database; separate URLs by sp",
+        ),
         (PRIMARY, f"{PRIMARY} sqlite:////srv/shop.db", "URL 2: a replica is a PostgreSQL"),
         (PRIMARY, "postgresql://u:pa55 word@b/shop", "URL 2: a URL without :// is not served"),
     ],
@@ -191,7 +202,7 @@ def test_safe_settings_are_taken(variables):
         ("a.toml", "read_thread = 1", "no such setting: read_thread"),
         ("a.toml", "read_threads = [", "a.toml"),
         ("a.env", "READ_THREADS=1", "does not begin with STOREKEEP_"),
-        ("a.env", "STOREKEEP_READ_THREAD=1", "no such setting: read_thread"),
+        ("a.env", "STOREKEEP_READ_THREAD=1", "no such setting: read_thread; did you mean read_threads?"),
     ],
 )
 def test_wrong_file_is_refused(tmp_path, name, text, expected):

@@ -145,10 +145,12 @@ def test_data_directory_that_others_can_look_into_is_told(data_dir, mode):
     assert finding.endswith(f"run: chmod 700 {data_dir}")
 
 
-@pytest.mark.parametrize(("name", "line"), [("a.env", "STOREKEEP_SECRET={}"), ("a.toml", 'secret = "{}"')])
+@pytest.mark.parametrize(
+    ("name", "line"), [("a.env", "STOREKEEP_SECRET={}"), ("a.toml", 'secret = "{}"'), ("b.env", "STOREKEEP_KEK={}")]
+)
 def test_settings_file_with_a_secret_is_told_when_others_can_read_it(data_dir, tmp_path, name, line):
     file = tmp_path / name
-    file.write_text("STOREKEEP_CALLS_MAX=5\n" if name == "a.env" else "calls_max = 5\n")
+    file.write_text("STOREKEEP_CALLS_MAX=5\n" if name.endswith(".env") else "calls_max = 5\n")
     file.chmod(0o644)
     assert findings(data_dir, config_file=str(file)) == []
     file.write_text(line.format(SECRET))

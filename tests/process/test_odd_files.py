@@ -126,3 +126,26 @@ def test_settings_from_a_pipe_have_the_size_limit_of_a_file(data_dir: Path):
         line = read_refusal("config check", data_dir, config_file=str(pipe))
         writer.wait(timeout=60)
     assert line == f"storekeep-server: {pipe}: larger than {FILE_BYTES_MAX} bytes"
+
+
+def test_export_to_a_pipe_that_nobody_reads_ends_and_names_it(server: ServerProcess, tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    refused = server.run("export-checkpoint", str(pipe))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"storekeep-server: cannot use {pipe}: a pipe that nothing reads, or a socket\n"
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert server.run("export-checkpoint", str(pipe)).returncode == 0
+        assert b"storekeep-audit-checkpoint-1" in os.read(reader, 100_000)
+        with open(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0) as full:
+            while full.write(b"x" * 4096):
+                pass
+            assert server.run("export-checkpoint", str(pipe)).returncode == 1
+    finally:
+        os.close(reader)
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)
+    assert server.run("export-checkpoint", str(link)).returncode == 0
+    assert link.is_symlink()
+    assert "storekeep-audit-checkpoint-1" in target.read_text()

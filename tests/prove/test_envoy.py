@@ -24,8 +24,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from storekeep.client import HealthStatus, ServerUnreachable, Storekeep, Tls
 from storekeep.v1 import auth_pb2
 from tests.conftest import MakeServer
+from tests.support.authorities import issue, make_authority
 from tests.support.buyers import FRESH_CONNECTION, STOCK, open_shop
-from tests.support.certificates import Authority
 from tests.support.hostile.wire import CHECK, ISSUE, PLACE, WATCH, Attacker, frame_message, wait_until
 from tests.support.postgres import free_port
 from tests.support.processes import ServerProcess
@@ -281,19 +281,19 @@ def test_a_burst_on_a_new_connection_is_answered(hosts: list[ServerProcess], sta
 
 
 def test_the_lines_for_tls_work(hosts: list[ServerProcess], start_envoy: StartEnvoy, tmp_path: Path):
-    authority = Authority(tmp_path)
-    pair = authority.pair("envoy")
+    authority = make_authority(tmp_path, "authority")
+    identity = issue(tmp_path, "envoy", by=authority)
     lines = re.findall(r"# Here goes TLS:\n((?: +# .*\n)+)", EXAMPLE.read_text())[0]
     envoy = start_envoy(
         [host.address for host in hosts],
         (lines, lines.replace("# ", "")),
         ("http_inspector", "tls_inspector"),
         ("HttpInspector", "TlsInspector"),
-        ("/etc/envoy/tls.crt", str(pair.cert_file)),
-        ("/etc/envoy/tls.key", str(pair.key_file)),
+        ("/etc/envoy/tls.crt", str(identity.certificate)),
+        ("/etc/envoy/tls.key", str(identity.private_key)),
     )
     envoy.await_healthy(2)
-    with Storekeep(envoy.address, api_key=hosts[0].admin_key, tls=Tls(ca_file=authority.ca_file)) as client:
+    with Storekeep(envoy.address, api_key=hosts[0].admin_key, tls=Tls(ca_file=authority.file)) as client:
         Caller(client, hosts[0]).place_order()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storekeep.client import DEFAULT_TIMEOUT_S
 from tests.conftest import MakeServer
 from tests.support.budgets import ROUNDS
 from tests.support.clusters import Cluster, Load
@@ -11,7 +12,7 @@ ROLLS = max(10, ROUNDS // 3)
 
 def test_rolls_under_load(make_server: MakeServer):
     cluster = Cluster(make_server("--workers", "2", metrics_listen="127.0.0.1:0", log_level="WARNING"))
-    load = Load(cluster.server)
+    load = Load(cluster.server, timeout_s=DEFAULT_TIMEOUT_S)
     with load.running():
         for _ in range(ROLLS):
             cluster.roll()
@@ -24,7 +25,7 @@ def test_rolls_under_load(make_server: MakeServer):
 
 def test_kills_of_workers_under_load(make_server: MakeServer):
     cluster = Cluster(make_server("--workers", "2", metrics_listen="127.0.0.1:0", log_level="WARNING"))
-    load = Load(cluster.server)
+    load = Load(cluster.server, timeout_s=DEFAULT_TIMEOUT_S)
     kills = ROLLS // 5
     with load.running():
         for number in range(kills):

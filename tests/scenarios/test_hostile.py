@@ -39,6 +39,7 @@ TEXTS = {
     "controls": "\x01\x07\x1b[31m\x7f\x85",
     "noncharacters": "\ufffe\uffff\ufffd",
 }
+before_the_database = pytest.mark.engine("sqlite", reason="refused before the database, so its engine cannot matter")
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
 each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))
 each_path = pytest.mark.parametrize("path", list(CONTRACT.methods), ids=lambda path: path.rpartition("/")[2])
@@ -54,6 +55,7 @@ def _server_lives_and_logs_no_defect(server: ServerProcess) -> Iterator[None]:
 # -- invalid orders
 
 
+@before_the_database
 @pytest.mark.parametrize("quantity", [0, -1, 1_000_001, 10**9, 2**63 - 1, -(2**63)])
 def test_quantity_out_of_bounds_is_refused(shop: Shop, quantity: int):
     with refused("INVALID_FIELD") as refusal:
@@ -168,6 +170,7 @@ def test_500_broken_lines_are_refused_with_an_error_that_arrives(shop: Shop):
 # -- names and ids
 
 
+@before_the_database
 @each_kind
 @pytest.mark.parametrize(
     "resource_id",
@@ -181,6 +184,7 @@ def test_name_that_cannot_be_is_refused(shop: Shop, kind: Kind, resource_id: str
     assert list(refusal.violations) == ["name"]
 
 
+@before_the_database
 @each_kind
 def test_name_of_another_collection_is_refused(shop: Shop, kind: Kind):
     for name in ("orders/x", "x", "/", "", f"/{kind.missing}", f"{kind.missing}/", f"//{kind.missing}"):
@@ -188,6 +192,7 @@ def test_name_of_another_collection_is_refused(shop: Shop, kind: Kind):
             kind.get(shop, name)
 
 
+@before_the_database
 @each_kind
 @pytest.mark.parametrize("resource_id", ["..", "-", "a/b", "a\n", "é", "a" * 64])
 def test_id_that_cannot_be_is_refused(shop: Shop, kind: Kind, resource_id: str):
@@ -234,6 +239,7 @@ def test_text_of_an_order_comes_back_as_it_went(shop: Shop, text: str):
     assert cancelled.cancel_reason == text
 
 
+@before_the_database
 @each_kind
 def test_text_with_a_null_is_refused(shop: Shop, kind: Kind):
     with refused("INVALID_FIELD") as refusal:
@@ -262,6 +268,7 @@ def test_text_is_searched_for_without_harm(shop: Shop, text: str):
     shop.products.SearchProducts(products_pb2.SearchProductsRequest(query=text))
 
 
+@before_the_database
 @each_kind
 def test_64_kib_of_text_are_refused(shop: Shop, kind: Kind):
     with refused("INVALID_FIELD") as refusal:
@@ -286,6 +293,7 @@ def test_message_of_2_mb_is_too_large(shop: Shop):
     assert shop.order().name
 
 
+@before_the_database
 def test_message_far_beyond_the_limit_is_refused_by_grpc_itself(shop: Shop):
     with pytest.raises(grpc.RpcError) as refused_by_grpc:
         shop.send(PLACE, bytes(10_000_000))
@@ -295,6 +303,7 @@ def test_message_far_beyond_the_limit_is_refused_by_grpc_itself(shop: Shop):
     assert shop.order().name
 
 
+@before_the_database
 @pytest.mark.parametrize(
     "raw",
     [
@@ -348,6 +357,7 @@ def test_empty_message_is_refused_for_what_it_lacks(shop: Shop):
 NOWHERE = ("/storekeep.v1.OrderService/Nothing", "/nobody.v1.Service/Get", "/x", "/storekeep.v1./")
 
 
+@before_the_database
 @pytest.mark.parametrize("path", NOWHERE)
 def test_unknown_method_is_reported(shop: Shop, path: str):
     with refused("UNKNOWN_METHOD") as refusal:
@@ -355,12 +365,14 @@ def test_unknown_method_is_reported(shop: Shop, path: str):
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
 
 
+@before_the_database
 @pytest.mark.parametrize("path", PROTECTED, ids=lambda path: path.rpartition("/")[2])
 def test_call_without_token_is_refused(shop: Shop, path: str):
     with refused("UNAUTHENTICATED"):
         shop.bare_channel.unary_unary(path)(b"", timeout=60)
 
 
+@before_the_database
 @pytest.mark.parametrize(
     "authorization",
     [
@@ -394,6 +406,7 @@ def test_huge_metadata_is_refused_and_the_server_lives(shop: Shop):
     assert shop.order().name
 
 
+@before_the_database
 @pytest.mark.parametrize("request_id", ["x" * 65, "a b", "a,b", "<script>", "{}"])
 def test_call_id_that_cannot_be_is_replaced(shop: Shop, request_id: str):
     with pytest.raises(grpc.RpcError) as raised:
@@ -409,9 +422,10 @@ def test_call_id_is_returned(shop: Shop):
 
 # -- random input
 
-fuzzing = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+fuzzing = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@before_the_database
 @each_path
 @fuzzing
 @given(raw=st.binary(max_size=200))

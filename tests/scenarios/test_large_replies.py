@@ -140,6 +140,7 @@ def test_batch_that_is_too_large_is_refused_with_the_number_that_fits(server: Se
         assert CLIENT_BYTES_MAX / 8 < batch.ByteSize() < CLIENT_BYTES_MAX
 
 
+@pytest.mark.fast_path
 def test_small_reads_are_answered_beside_callers_of_large_pages(server: ServerProcess, product: str):
     callers = Callers(server)
     with open_shop(server) as shop, callers.running():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from tests.store.test_engine import TIMEOUT_S, busy_writer, new_store
+from tests.support.note_stores import TIMEOUT_S, busy_writer, new_store
 
 
 class Call:

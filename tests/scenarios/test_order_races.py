@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from storekeep.v1 import inventory_pb2, orders_pb2, orders_pb2_grpc
 from tests.conftest import MakeServer
@@ -57,7 +58,8 @@ def test_losers_of_the_last_units_leave_no_row(shops: list[Shop], shop: Shop, re
 
     outcomes = call_at_once(shops, buy)
     assert reasons(outcomes) == {"": 1, "OUT_OF_STOCK": CLIENTS - 1}
-    written = {"orders": 1, "order_lines": 3, "stock_movements": 3, "audit_entries": 1, "replies": 1}
+    # The second entry of the audit log is the event that the stock is out.
+    written = {"orders": 1, "order_lines": 3, "stock_movements": 3, "audit_entries": 2, "replies": 1}
     assert count_new_rows(records, before) == written
     assert [shop.level(one).allocated for one in (sku, other)] == [2, 1]
 
@@ -87,11 +89,11 @@ def test_losers_of_one_order_leave_no_row(shops: list[Shop], shop: Shop, records
 def test_many_concurrent_reservations_lose_no_unit(
     shops: list[Shop], shop: Shop, server: ServerProcess, records: Records
 ):
-    stock = {shop.variant(stock=80).sku: 80 for _ in range(20)}
+    stock = {shop.variant(stock=40).sku: 40 for _ in range(20)}
     before = records.value("SELECT COUNT(*) FROM reservations")
-    account = run_clients(shops, list(stock), customer=shop.customer().name, clients=40, reservations=2_000)
+    account = run_clients(shops, list(stock), customer=shop.customer().name, clients=40, reservations=1_000)
     check_levels(shop, account, stock=stock)
-    assert account.asked == 2_000
+    assert account.asked == 1_000
     assert account.refused.keys() == {"OUT_OF_STOCK"}
     made = account.asked - account.refused.total()
     assert records.value("SELECT COUNT(*) FROM reservations") - before == made > 0
@@ -106,7 +108,7 @@ def test_edits_of_many_who_saw_the_same_have_one_winner(shops: list[Shop], shop:
     before = count_rows(records)
 
     def edit(client: Shop) -> Any:
-        request = apply(order, change={1: random.randint(4, 9)})
+        request = apply(order, change={1: random.randint(4, 8)})
         request.etag = order.etag
         return client.orders.ApplyOrderEdit(request)
 
@@ -179,6 +181,19 @@ def test_order_with_conflicting_calls_stays_consistent(shop: Shop, server: Serve
 # -- expiry time
 
 
+EXPIRING = 40
+ROUNDS_MAX = 10
+"""On a busy machine, all calls of a round may come before the expiry, or all after it."""
+
+
+def plan_around_expiry(expire_times: list[Timestamp], calls: list[Callable[[], Any]]) -> list[tuple[float, Any]]:
+    """Return calls with their times: most are just before the expiry of what they are about, the others after it."""
+    return [
+        (expire_time.ToMicroseconds() / 1e6 + (number - 0.7 * len(calls)) * 0.03, call)
+        for number, (expire_time, call) in enumerate(zip(expire_times, calls, strict=True))
+    ]
+
+
 def call_at_times(calls: list[tuple[float, Callable[[], Any]]]) -> list[Any]:
     """Make calls at the given times (Unix time in seconds) and return their outcomes."""
 
@@ -199,18 +214,22 @@ def hasty(make_server: MakeServer) -> Iterator[tuple[ServerProcess, Shop]]:
 
 def test_expiry_against_confirmation_leaves_each_order_one_end(hasty: tuple[ServerProcess, Shop]):
     server, shop = hasty
-    orders, sku, customer = 40, shop.variant(stock=40).sku, shop.customer().name
+    ends: set[str] = set()
+    for _ in range(ROUNDS_MAX):
+        ends |= confirm_around_expiry(shop)
+        if ends == {"", "ILLEGAL_STATE"}:
+            break
+    assert ends == {"", "ILLEGAL_STATE"}
+    verify(server)
+
+
+def confirm_around_expiry(shop: Shop) -> set[str]:
+    """Confirm orders around their expiry, check the end of each, and return how the confirmations ended."""
+    orders, sku, customer = EXPIRING, shop.variant(stock=EXPIRING).sku, shop.customer().name
     placed = [shop.orders.PlaceOrder.future(shop.order_request((sku, 1), customer=customer)) for _ in range(orders)]
     made = [call.result() for call in placed]
-    instants = [order.expire_time.ToMicroseconds() / 1e6 for order in made]
-    outcomes = call_at_times(
-        [
-            (instant + (number - 0.7 * orders) * 0.03, lambda order=order: shop.confirm(order))
-            for number, (order, instant) in enumerate(zip(made, instants, strict=True))
-        ]
-    )
-    assert reasons(outcomes).keys() == {"", "ILLEGAL_STATE"}
-    time.sleep(0.2)
+    confirmations = [lambda order=order: shop.confirm(order) for order in made]
+    outcomes = call_at_times(plan_around_expiry([order.expire_time for order in made], confirmations))
     for order, outcome in zip(made, outcomes, strict=True):
         state = shop.get_order(order).state
         lost = isinstance(outcome, Refusal)
@@ -219,31 +238,36 @@ def test_expiry_against_confirmation_leaves_each_order_one_end(hasty: tuple[Serv
     confirmed_count = reasons(outcomes)[""]
     level = shop.level(sku)
     assert (level.allocated, level.available) == (confirmed_count, orders - confirmed_count)
-    assert shop.order((sku, orders - confirmed_count), customer=customer).lines[0].quantity == orders - confirmed_count
-    verify(server)
+    if confirmed_count < orders:
+        assert shop.order((sku, orders - confirmed_count), customer=customer).state == orders_pb2.ORDER_STATE_PLACED
+    return set(reasons(outcomes))
 
 
 def test_expiry_against_commitment_leaves_each_reservation_one_end(shop: Shop, server: ServerProcess):
-    count, sku = 40, shop.variant(stock=40).sku
+    ends: set[str] = set()
+    for _ in range(ROUNDS_MAX):
+        ends |= commit_around_expiry(shop)
+        if ends == {"", "ILLEGAL_STATE"}:
+            break
+    assert ends == {"", "ILLEGAL_STATE"}
+    verify(server)
+
+
+def commit_around_expiry(shop: Shop) -> set[str]:
+    """Commit reservations around their expiry, check the stock, and return how the commitments ended."""
+    count, sku = EXPIRING, shop.variant(stock=EXPIRING).sku
     request = inventory_pb2.ReserveStockRequest(
         lines=[inventory_pb2.ReserveStockLine(sku=sku, quantity=1)], ttl=Duration(seconds=3)
     )
     made = [call.result() for call in [shop.inventory.ReserveStock.future(request) for _ in range(count)]]
-    commit = shop.inventory.CommitReservation
-    outcomes = call_at_times(
-        [
-            (
-                one.expire_time.ToMicroseconds() / 1e6 + (number - 0.7 * count) * 0.03,
-                lambda one=one: commit(inventory_pb2.CommitReservationRequest(name=one.name)),
-            )
-            for number, one in enumerate(made)
-        ]
-    )
-    assert reasons(outcomes).keys() == {"", "ILLEGAL_STATE"}
+    requests = [inventory_pb2.CommitReservationRequest(name=one.name) for one in made]
+    commitments = [lambda request=request: shop.inventory.CommitReservation(request) for request in requests]
+    outcomes = call_at_times(plan_around_expiry([one.expire_time for one in made], commitments))
     level, shipped = shop.level(sku), reasons(outcomes)[""]
     assert (level.on_hand, level.reserved, level.available) == (count - shipped, 0, count - shipped)
-    shop.order((sku, count - shipped))
-    verify(server)
+    if shipped < count:
+        shop.order((sku, count - shipped))
+    return set(reasons(outcomes))
 
 
 # -- retries

@@ -79,7 +79,8 @@ def test_backup_under_load_is_consistent_and_can_be_served(make_server: MakeServ
 
     other = tmp_path / "other"
     other.mkdir()
-    shutil.copy(server.data_dir / "secret.key", other)
+    for name in "secret.key", "kek.key":
+        shutil.copy(server.data_dir / name, other)
     restored = run_command("restore", str(copy), data_dir=other)
     assert restored.returncode == 0, restored.stderr
     verified = run_command("verify", data_dir=other)
@@ -114,6 +115,13 @@ def test_backup_can_be_read_by_its_owner_only(database, tmp_path):
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
 
 
+def test_backup_of_a_database_that_cannot_be_opened_names_the_reason(database, tmp_path):
+    (tmp_path / "storekeep.db-wal").mkdir()
+    with pytest.raises(BackupRefused, match="cannot be copied: unable to open database file"):
+        back_up(database, to=tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
 def test_backup_of_nothing_is_refused(tmp_path):
     with pytest.raises(BackupRefused, match="does not exist"):
         back_up(tmp_path / "none.db", to=tmp_path / "copy.db")
@@ -123,7 +131,7 @@ def test_restore_keeps_the_database_that_was_there(database, tmp_path):
     add_event(database, "first")
     back_up(database, to=tmp_path / "copy.db")
     add_event(database, "second")
-    kept = restore(tmp_path / "copy.db", database=database)
+    kept = restore(tmp_path / "copy.db", database=database).previous
     assert events(database) == ["first"]
     assert kept is not None
     assert events(kept) == ["first", "second"]
@@ -139,7 +147,7 @@ def test_restore_keeps_what_stands_in_the_log_of_a_killed_server(database, tmp_p
         for file in tmp_path.glob("storekeep.db*"):
             shutil.copy(file, killed)
     database = killed / "storekeep.db"
-    kept = restore(tmp_path / "copy.db", database=database)
+    kept = restore(tmp_path / "copy.db", database=database).previous
     assert events(database) == []
     assert kept is not None
     assert events(kept) == ["late"]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
@@ -18,10 +18,10 @@ from storekeep.server.store import held_writes
 from storekeep.server.store.errors import DeadlinePassed, StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.postgresql.driver import ROW_RETRY_MAX_S
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import customers_pb2, orders_pb2
+from tests.conftest import MakeServer
 from tests.store.test_outages import Health
 from tests.support.buyers import list_orders, open_shop, verify
 from tests.support.clusters import await_condition
@@ -29,6 +29,7 @@ from tests.support.databases import PostgresDatabase, new_database
 from tests.support.processes import ServerProcess
 from tests.support.refusals import parse_refusal
 from tests.support.shops import Shop, new_request_id
+from tests.support.watches import Watch
 
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no locks of rows")
 
@@ -64,6 +65,19 @@ def held(database: Any, *statements: tuple[str, tuple[Any, ...]]) -> Iterator[No
 def lock_stock(*skus: str) -> tuple[str, tuple[str, ...]]:
     places = ", ".join("?" for _ in skus)
     return f"UPDATE stock_levels SET version = version + 1 WHERE sku IN ({places})", skus
+
+
+WAITING = """
+    SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event IN ('transactionid', 'tuple')
+    """
+"""Finds a session that waits for a locked row."""
+
+
+def await_row_lock(database: Any, *calls: Future[Any]) -> None:
+    """Wait until a session waits for a locked row. Asks without pauses: each attempt of a write waits a few ms."""
+    with database.opened() as session:
+        while not session.rows(WAITING):
+            assert not any(call.done() for call in calls), "a call ended, and was not seen to wait"
 
 
 class Ordering:
@@ -173,13 +187,14 @@ def test_rows_that_somebody_holds_stop_only_the_orders_that_want_them(served: Se
     ordering.check()
 
 
-def test_row_that_is_given_back_in_time_fails_nobody(served: ServerProcess):
-    ordering = Ordering(served)
+def test_row_that_is_given_back_in_time_fails_nobody(make_server: MakeServer):
+    server = make_server(database_lock_timeout_s=str(PATIENCE_S))
+    ordering = Ordering(server)
     sku = ordering.held[0]
-    with open_shop(served) as shop, ThreadPoolExecutor(WANTING) as pool:
-        with held(served.database, lock_stock(sku)):
+    with open_shop(server) as shop, ThreadPoolExecutor(WANTING) as pool:
+        with held(server.database, lock_stock(sku)):
             orders = [pool.submit(shop.orders.PlaceOrder, ordering.request(sku)) for _ in range(WANTING)]
-            time.sleep(ROW_RETRY_MAX_S / 4)  # some of them wait by now
+            await_row_lock(server.database, *orders)
             assert not any(order.done() for order in orders)
         names = {order.result(PATIENCE_S).name for order in orders}
         assert len(names) == WANTING
@@ -198,6 +213,27 @@ def test_order_that_waits_for_a_row_is_refused_once_and_its_retry_has_one_effect
                 assert parse_refusal(error.value).reason == "STORAGE_UNAVAILABLE"
         assert shop.orders.PlaceOrder(request) == shop.orders.PlaceOrder(request)
         assert shop.level(ordering.held[0]).allocated == 1
+
+
+def test_watcher_skips_no_write_that_waited_while_others_were_committed(make_server: MakeServer):
+    server = make_server(database_lock_timeout_s=str(PATIENCE_S))
+    types = ["customer.created", "order.placed"]
+    with open_shop(server) as shop, open_shop(server) as other, ThreadPoolExecutor(1) as pool:
+        sku, customer = shop.variant(stock=5).sku, shop.customer().name
+        watch = Watch(shop, event_types=types)
+        start = watch.cursor
+        with held(server.database, lock_stock(sku)):
+            order = pool.submit(other.order, (sku, 1), customer=customer)
+            await_row_lock(server.database, order)
+            names = [shop.customer().name for _ in range(5)]
+            assert [event.resource for event in watch.take(len(names))] == names
+            assert not order.done()
+        names.append(order.result(PATIENCE_S).name)
+        assert watch.take(1)[0].resource == names[-1]
+        watch.close()
+        resumed = Watch(shop, cursor=start, event_types=types)
+        assert [event.resource for event in resumed.take(len(names))] == names
+        resumed.close()
 
 
 def place(shop: Shop, **fields: Any) -> orders_pb2.Order:
@@ -267,6 +303,8 @@ def notes(database: PostgresDatabase) -> PostgresDatabase:
     return database
 
 
+PATIENT = Limits(lock_timeout_s=PATIENCE_S)
+"""Limits for rows that are given back: on a busy host, that takes a while."""
 HOLD = ("UPDATE notes SET text = 'theirs' WHERE id = 2", ())
 
 
@@ -312,7 +350,7 @@ def test_more_writes_than_may_wait_for_a_row_fail_and_others_go_on(
 
 def test_writes_of_a_row_that_is_given_back_all_get_through(notes: PostgresDatabase):
     many = 60
-    with closing(open_store(notes.url)) as store, ThreadPoolExecutor(many) as pool:
+    with closing(open_store(notes.url, limits=PATIENT)) as store, ThreadPoolExecutor(many) as pool:
         with held(notes, HOLD):
             waiting = [pool.submit(store.write, setting(2, f"{number}")) for number in range(many)]
             store.write(setting(1))
@@ -324,7 +362,7 @@ def test_deferred_write_of_a_held_row_is_set_aside_and_others_are_kept(notes: Po
     def deferred(tx: Transaction) -> None:
         Statement("UPDATE notes SET text = :text WHERE id = :id").run_deferred(tx, text="ours", id=2)
 
-    with closing(open_store(notes.url)) as store, ThreadPoolExecutor(12) as pool:
+    with closing(open_store(notes.url, limits=PATIENT)) as store, ThreadPoolExecutor(12) as pool:
         with held(notes, HOLD):
             writes = [pool.submit(store.write, (deferred, setting(1))[number % 2]) for number in range(12)]
             for write in writes[1::2]:

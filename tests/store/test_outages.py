@@ -37,14 +37,16 @@ POOL_SIZE = 3
 OUTAGE_S = float(os.environ.get("PROVE_OUTAGE_S", "3"))
 """How long the database is down. `make prove` uses longer outages."""
 DEADLINE_S = 1.0
-PATIENCE_S = 30.0
+CALLERS = 8
+PATIENCE_S = 120.0
+LATE_MAX_S = 30.0
 REFUSALS = {
     (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE"),
     (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),  # after calls have waited too long
 }
 SETTINGS = {
     "database_pool_size": str(POOL_SIZE),
-    "database_connect_timeout_s": "1",
+    "database_connect_timeout_s": "5",
     "database_lock_timeout_s": "1",
     "database_statement_timeout_s": "3",
     "health_interval_s": "0.1",
@@ -58,7 +60,6 @@ def postgres() -> Iterator[Postgres]:
     made = Postgres(new_folder())
     made.make()
     made.start()
-    made.make_template()
     yield made
     with suppress(FileNotFoundError):
         made.signal(signal.SIGCONT)
@@ -119,7 +120,8 @@ def run_callers(shop: Shop, outcomes: list[tuple[str, float, Any]]) -> Iterator[
         shop.orders.PlaceOrder(again, timeout=DEADLINE_S)
 
     threads = [
-        threading.Thread(target=call, args=[kind, send]) for kind, send in [("read", read), ("write", write)] * 4
+        threading.Thread(target=call, args=[kind, send])
+        for kind, send in [("read", read), ("write", write)] * (CALLERS // 2)
     ]
     for thread in threads:
         thread.start()
@@ -131,9 +133,14 @@ def run_callers(shop: Shop, outcomes: list[tuple[str, float, Any]]) -> Iterator[
             thread.join(PATIENCE_S)
 
 
+def count_answers(outcomes: list[tuple[str, float, Any]]) -> int:
+    """Return the number of calls that were not refused."""
+    return sum(refused is None for _, _, refused in outcomes)
+
+
 def check_outcomes(outcomes: list[tuple[str, float, Any]]) -> None:
     """Check that no call outlasted its deadline, and that each error tells the caller what to do."""
-    assert max(seconds for _, seconds, _ in outcomes) < DEADLINE_S + PATIENCE_S
+    assert max(seconds for _, seconds, _ in outcomes) < DEADLINE_S + LATE_MAX_S
     for _, _, error in outcomes:
         if error is not None and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
             refusal = parse_refusal(error)
@@ -154,7 +161,7 @@ def count_sockets(server: ServerProcess) -> int:
 def connections(database: PostgresDatabase) -> int:
     with database.opened() as session:
         sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        return session.rows(sql)[0][0]
+        return session.rows(sql + " AND backend_type = 'client backend'")[0][0]  # autovacuum has one too
 
 
 def check_recovery(served: ServerProcess, shop: Shop, health: Health, *, threads: int, sockets: int) -> None:
@@ -177,19 +184,18 @@ def test_database_that_is_killed_under_load_is_told_at_once_and_comes_back_by_it
         threads, sockets = count_threads(served), count_sockets(served)
         outcomes: list[tuple[str, float, Any]] = []
         with run_callers(shop, outcomes):
-            time.sleep(0.5)
+            await_true(lambda: count_answers(outcomes) > CALLERS)
             postgres.kill()
             await_true(lambda: not health.is_serving())
             assert health.is_serving("liveness")
-            mark = len(outcomes)
+            answers = count_answers(outcomes)
             time.sleep(OUTAGE_S)
-            assert all(refused is not None for _, _, refused in outcomes[mark:])
+            assert count_answers(outcomes) <= answers + CALLERS  # the last answer of each may not be counted yet
             postgres.start()
             await_true(health.is_serving)
             mark = len(outcomes)
             await_true(lambda: {kind for kind, _, refused in outcomes[mark:] if not refused} == {"read", "write"})
         check_outcomes(outcomes)
-        assert [refused for _, _, refused in outcomes].count(None) > 10
         check_recovery(served, shop, health, threads=threads, sockets=sockets)
 
 
@@ -201,7 +207,7 @@ def test_database_that_hangs_under_load_holds_nobody_beyond_the_deadline(served:
         threads, sockets = count_threads(served), count_sockets(served)
         outcomes: list[tuple[str, float, Any]] = []
         with run_callers(shop, outcomes):
-            time.sleep(0.5)
+            await_true(lambda: count_answers(outcomes) > CALLERS)
             postgres.signal(signal.SIGSTOP)
             await_true(lambda: not health.is_serving())
             time.sleep(OUTAGE_S)
@@ -306,14 +312,22 @@ def notes(database: PostgresDatabase) -> list[str]:
         return [text for (text,) in session.rows("SELECT text FROM notes ORDER BY id")]
 
 
+def waits_for_lock(database: PostgresDatabase) -> bool:
+    """Return whether a session waits for another one."""
+    with database.opened() as session:
+        sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return session.rows(sql)[0][0] > 0
+
+
 def test_deadlock_with_foreign_sql_is_undone_and_run_again(store, database):
     locked, runs = threading.Event(), []
 
     def work(tx: Transaction) -> str:
         runs.append(1)
         set_note(tx, 1, "ours")
-        locked.set()
-        time.sleep(0.3)
+        if not locked.is_set():
+            locked.set()
+            await_true(lambda: waits_for_lock(database))
         set_note(tx, 2, "ours")
         return "done"
 

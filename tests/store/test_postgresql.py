@@ -22,7 +22,6 @@ from storekeep.server.domain.customers import CUSTOMERS, Customer
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import StorageUnavailable
 from storekeep.server.store.limits import Limits
-from storekeep.server.store.opening import open_store
 from storekeep.server.store.postgresql import driver as postgresql
 from storekeep.server.store.postgresql.connection import STATEMENTS_MAX
 from storekeep.server.store.postgresql.driver import STORE_ERRORS
@@ -32,14 +31,15 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import auth_pb2, customers_pb2, orders_pb2
 from tests.conftest import MakeServer
 from tests.support import postgres
+from tests.support.authorities import Authority, issue, make_authority
 from tests.support.buyers import Buyers, open_shop, verify
-from tests.support.certificates import Authority
 from tests.support.databases import PostgresDatabase
 from tests.support.postgres import SERVER_USER, free_port, unprivileged
 from tests.support.processes import ServerProcess, run_command
 from tests.support.proxies import Proxy
 from tests.support.refusals import refused
 from tests.support.shops import Shop
+from tests.support.stores import open_store
 
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has one server and no network")
 
@@ -181,9 +181,13 @@ def test_writer_that_falls_silent_after_deferred_statements_loses_its_turn(
 ):
     def work(tx: Transaction) -> bool:
         INSERT_LOCATION.run_deferred(tx, id="lost")
-        time.sleep(1.5)
+        give_up = time.monotonic() + 60
         with database.opened() as session:
-            return session.rows("SELECT pg_try_advisory_xact_lock(?)", postgresql.WRITE_LOCK)[0][0]
+            while not session.rows("SELECT pg_try_advisory_xact_lock(?)", postgresql.WRITE_LOCK)[0][0]:
+                if time.monotonic() > give_up:
+                    return False
+                time.sleep(0.1)
+        return True
 
     taken: list[bool] = []
     with pytest.raises(StorageUnavailable):
@@ -252,15 +256,15 @@ def test_hosts_are_tried_in_order(database: PostgresDatabase):
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     (tmp_path / "authority").mkdir()
-    return Authority(tmp_path / "authority")
+    return make_authority(tmp_path / "authority", "authority")
 
 
 @pytest.fixture
-def tls_port(database: PostgresDatabase, authority: Authority) -> Iterator[int]:
+def tls_port(database: PostgresDatabase, authority: Authority, tmp_path: Path) -> Iterator[int]:
     """The port of a TLS proxy for the shared PostgreSQL, which is built without TLS."""
-    pair = authority.pair("database")
+    identity = issue(tmp_path / "authority", "database", by=authority)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pair.cert_file, pair.key_file)
+    context.load_cert_chain(identity.certificate, identity.private_key)
     proxy = Proxy(database.server.port, tls=context)
     yield proxy.port
     proxy.close()
@@ -273,7 +277,7 @@ def tls_url(database: PostgresDatabase, port: int, ca_file: Path, host: str = "1
 def test_database_is_spoken_to_over_tls_that_is_verified(
     make_server: MakeServer, database: PostgresDatabase, authority: Authority, tls_port: int
 ):
-    server = make_server(database_url=tls_url(database, tls_port, authority.ca_file))
+    server = make_server(database_url=tls_url(database, tls_port, authority.file))
     with open_shop(server) as shop:
         assert shop.order().name
     verified = server.run("verify")
@@ -284,8 +288,8 @@ def test_certificate_of_another_authority_is_refused(
     database: PostgresDatabase, authority: Authority, tls_port: int, tmp_path: Path
 ):
     (tmp_path / "other").mkdir()
-    other = Authority(tmp_path / "other")
-    url = tls_url(database, tls_port, other.ca_file)
+    other = make_authority(tmp_path / "other", "authority")
+    url = tls_url(database, tls_port, other.file)
     with pytest.raises(UnusablePostgres, match="SSL error"):
         open_store(url)
     ended = run_command("serve", data_dir=tmp_path, database_url=url)
@@ -296,7 +300,7 @@ def test_certificate_of_another_authority_is_refused(
 
 def test_certificate_for_another_host_is_refused(database: PostgresDatabase, authority: Authority, tls_port: int):
     with pytest.raises(UnusablePostgres, match="localhost"):
-        open_store(tls_url(database, tls_port, authority.ca_file, host="localhost"))
+        open_store(tls_url(database, tls_port, authority.file, host="localhost"))
 
 
 def test_database_without_tls_is_refused_where_tls_is_demanded(database: PostgresDatabase):

@@ -5,6 +5,7 @@ A paused replica shows older data, so each answer tells which server it came fro
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from tests.conftest import MakeServer
 from tests.support.processes import ServerProcess
 from tests.support.replication import Replication, ask, await_true, run_replication
 from tests.support.shops import Shop, new_id, new_request_id
+from tests.support.stores import KEK
 
 OLD_S = 3_600.0
 """A staleness bound that every answer in a test meets."""
@@ -59,7 +61,8 @@ def shop(server: ServerProcess, channel: grpc.Channel) -> Shop:
 
 def serve(replication: Replication, folder: Path, **settings: str) -> ServerProcess:
     urls = " ".join(replication.url(replica) for replica in replication.replicas)
-    settings = {"secret": SECRET, "database_replica_urls": urls, "database_replica_interval_s": "0.1"} | settings
+    shared = {"secret": SECRET, "kek": KEK.decode()}
+    settings = shared | {"database_replica_urls": urls, "database_replica_interval_s": "0.1"} | settings
     return ServerProcess(folder, database=replication.database, **settings)
 
 
@@ -135,6 +138,19 @@ def test_retry_tells_the_position_of_what_it_repeats(replication: Replication, c
         assert read_name(other, name, max_staleness_s=OLD_S) == "Newest"
 
 
+def test_events_continue_after_a_cursor_that_the_replica_does_not_have(
+    replication: Replication, client: Storekeep, other: Storekeep
+):
+    """The primary answers: the replica has not lost the event, it is behind."""
+    with pause_replay(replication, client, other) as name:
+        cursor = client.events.list(order_by="sequence desc", page_size=1).page().items[0].cursor
+        assert not list(other.events.list(cursor=cursor, max_staleness_s=OLD_S))
+        rename(client, name, "Newest")
+        assert [event.resource for event in other.events.list(cursor=cursor, max_staleness_s=OLD_S)] == [name]
+        with other.events.watch(cursor=cursor, max_staleness_s=OLD_S) as stream:
+            assert next(stream).resource == name
+
+
 def test_dry_run_returns_no_consistency_token_beyond_the_ledger(replication: Replication, client: Storekeep):
     customer = client.customers.create(Customer(display_name="Tried"))
     client.customers.delete(customer.name, validate_only=True)
@@ -201,6 +217,26 @@ def test_replica_that_goes_on_is_read_again(replication: Replication, client: St
         assert read_name(other, name, max_staleness_s=OLD_S) == "Old"
 
 
+def test_doctor_names_a_replica_that_is_behind(replication: Replication, client: Storekeep, other: Storekeep, server):
+    with pause_replay(replication, client, other):
+        (late,) = find_findings(server, "replicas")
+    assert (late["severity"], late["what"].partition(": ")[2]) == (
+        "WARNING",
+        "it is behind every recorded state of the primary",
+    )
+
+
+def test_doctor_names_a_standby_in_place_of_the_primary(replication: Replication, server: ServerProcess):
+    found = find_findings(server, "postgresql", database_url=replication.url(replication.replicas[0]))
+    assert "the database is a standby, which accepts no changes" in [one["what"] for one in found]
+
+
+def find_findings(server: ServerProcess, area: str, **settings: str) -> list[dict[str, str]]:
+    """Return what `doctor` finds in one area."""
+    findings = json.loads(server.run("doctor", "--json", **settings).stdout)["findings"]
+    return [finding for finding in findings if finding["area"] == area]
+
+
 def test_replica_that_dies_in_the_middle_of_reads_is_not_noticed(engine: str, tmp_path: Path):
     with run_replication() as own:
         server = serve(own, tmp_path, log_level="DEBUG")
@@ -245,7 +281,8 @@ def test_read_for_which_the_replica_has_no_connection_free_is_answered_by_the_pr
         await_true(
             lambda: read_name(many, name, max_staleness_s=OLD_S) and count_connections(replication.replicas[0]) > 2
         )
-        assert max(pool.map(read, range(1_000))) < FRESH_S
+        # A busy host can delay one read. Waiting for a connection would delay some in each round.
+        assert min(max(pool.map(read, range(200))) for _ in range(5)) < FRESH_S
     narrow.kill()
 
 

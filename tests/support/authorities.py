@@ -107,10 +107,16 @@ def revoke(folder: Path, identity: Identity, *, by: Authority) -> Path:
     return write_revoked(folder, [revoked], by=by)
 
 
-def write_revoked(folder: Path, revoked: Sequence[x509.RevokedCertificate], *, by: Authority) -> Path:
-    """Write a certificate revocation list; replace the previous one."""
+def write_revoked(
+    folder: Path,
+    revoked: Sequence[x509.RevokedCertificate],
+    *,
+    by: Authority,
+    begins: datetime.datetime = NOW,
+) -> Path:
+    """Write a certificate revocation list that is to be replaced after a day; replace the previous one."""
     builder = x509.CertificateRevocationListBuilder().issuer_name(by.certificate.subject)
-    builder = builder.last_update(NOW).next_update(NOW + datetime.timedelta(days=1))
+    builder = builder.last_update(begins).next_update(begins + datetime.timedelta(days=1))
     for entry in revoked:
         builder = builder.add_revoked_certificate(entry)
     file, draft = folder / "revoked.pem", folder / "revoked.new"

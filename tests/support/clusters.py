@@ -20,15 +20,17 @@ from typing import Any
 import grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from storekeep.client import DEFAULT_TIMEOUT_S, Storekeep, StorekeepError
+from storekeep.client import Storekeep, StorekeepError
 from storekeep.server.transport.leadership import WorkerFolder
 from tests.support.buyers import STOCK, open_shop
 from tests.support.processes import ServerProcess
 from tests.support.shops import Shop, new_request_id
 
 PAGE_TIMEOUT_S = 60.0
-CHANGE_TIMEOUT_S = 120.0
+CHANGE_TIMEOUT_S = 300.0
 CALLERS = 4
+PAUSE_S = 0.04
+"""Pause of a caller between two orders, which leaves the processors to what is tested: workers that start."""
 
 
 class Cluster:
@@ -148,14 +150,14 @@ class Load:
     """Callers that order and read with the client library, and the outcome of their calls.
 
     Attributes:
-        timeout_s: Timeout of a call, including retries.
+        timeout_s: Timeout of a call, including retries. By default, no call fails because the host is busy.
         acknowledged: Acknowledged orders by their reference.
         failures: Errors that the client library raised after its retries.
         slowest_s: Duration of the slowest call.
     """
 
     server: ServerProcess
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    timeout_s: float = CHANGE_TIMEOUT_S
     acknowledged: dict[str, str] = field(default_factory=dict)
     failures: list[StorekeepError] = field(default_factory=list)
     slowest_s: float = 0.0
@@ -181,6 +183,17 @@ class Load:
             for caller in callers:
                 caller.join()
 
+    def stop_repeatedly(self, *, times: int) -> None:
+        """Stop and start the server while the callers order; each time, go on once each may have ordered since."""
+        with self.running():
+            for _ in range(times):
+                self.server.restart()
+                enough = len(self.acknowledged) + CALLERS
+                await_condition(
+                    lambda: bool(self.failures) or len(self.acknowledged) >= enough,  # noqa: B023 - used at once
+                    lambda: self.server.log()[-4000:],
+                )
+
     def _call(self) -> None:
         with Storekeep(self.server.address, api_key=self.server.admin_key, timeout_s=self.timeout_s) as client:
             while not self._stop.is_set():
@@ -190,6 +203,7 @@ class Load:
                 except StorekeepError as error:
                     self.failures.append(error)
                 self.slowest_s = max(self.slowest_s, time.monotonic() - begun_s)
+                self._stop.wait(PAUSE_S)
 
     def _order(self, client: Storekeep) -> None:
         """Place an order and read it, most likely on another worker."""

@@ -211,7 +211,7 @@ class PostgresDatabase:
     def copy(self, _folder: Path) -> PostgresDatabase:
         name = f"{self.name}_copy"
         self.server.drop(name)
-        self.server.run(f"CREATE DATABASE {name} TEMPLATE {self.name}")
+        self.server.copy(self.name, name)
         return PostgresDatabase(self.server, name)
 
     def remove(self) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from storekeep.client import CallTimedOut, Order, ServerError, ServerUnreachable, Storekeep
 from tests.support.buyers import STOCK, open_shop, verify
+from tests.support.callers import run_callers
 from tests.support.processes import ServerProcess
 from tests.support.replication import Replication, await_true
 from tests.support.shops import new_request_id
@@ -63,15 +64,8 @@ class OrderCallers:
     def ordering(self) -> Iterator[None]:
         """Order during the context; each caller ends with an acknowledged order."""
         threads = [threading.Thread(target=self._run) for _ in range(CALLERS)]
-        self._stop.clear()
-        for thread in threads:
-            thread.start()
-        try:
+        with run_callers(threads, self._stop):
             yield
-        finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join()
         if self._failures:
             raise self._failures[0]
 

@@ -16,8 +16,8 @@ from typing import Any
 from tests.support.forks import start_fork
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-gateway")
-START_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 300.0
 READ_TIMEOUT_S = 60.0
 
 

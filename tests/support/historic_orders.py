@@ -1,4 +1,4 @@
-"""Valid historic orders, of which a test changes the relevant fields."""
+"""Valid historic orders, of which a test changes the relevant fields, and their import."""
 
 from __future__ import annotations
 
@@ -37,3 +37,23 @@ def historic(shop: Shop, *lines: pb.HistoricOrderLine, **fields: Any) -> pb.Hist
     if "customer" not in chosen:
         chosen["customer"] = shop.customer().name
     return pb.HistoricOrder(lines=lines or [line(shop.variant().sku)], **chosen)
+
+
+def import_batch(shop: Shop, *orders: pb.HistoricOrder, **fields: Any) -> list[pb.OrderImportResult]:
+    """Import orders in one batch and return the results."""
+    return list(shop.orders.ImportOrders(pb.ImportOrdersRequest(orders=orders, **fields)).results)
+
+
+def import_problem(shop: Shop, order: pb.HistoricOrder) -> str:
+    """Import an order that must be refused and return the problem."""
+    (result,) = import_batch(shop, order)
+    assert (result.outcome, result.order) == (pb.ORDER_IMPORT_OUTCOME_REFUSED, "")
+    assert result.detail
+    return pb.OrderImportProblem.Name(result.problem).removeprefix("ORDER_IMPORT_PROBLEM_")
+
+
+def import_order(shop: Shop, order: pb.HistoricOrder) -> pb.Order:
+    """Import an order and return the new order."""
+    (result,) = import_batch(shop, order)
+    assert result.outcome == pb.ORDER_IMPORT_OUTCOME_IMPORTED, result.detail
+    return shop.orders.GetOrder(pb.GetOrderRequest(name=result.order))

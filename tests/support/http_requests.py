@@ -49,7 +49,7 @@ class HttpRequests:
     def build_all(self, services: Sequence[ServiceDescriptor], *, each: int) -> Iterator[HttpRequest]:
         """Yield `each` requests for every binding of every RPC."""
         for service in services:
-            for rpc in service.methods:
+            for rpc in (rpc for rpc in service.methods if not rpc.server_streaming):
                 rule = rpc.GetOptions().Extensions[annotations_pb2.http]
                 for binding in (rule, *rule.additional_bindings):
                     for _ in range(each):

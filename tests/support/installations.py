@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from pydantic import SecretStr
 
 from storekeep.server.config import Settings
 from storekeep.server.domain.access.bootstrap import bootstrap_admin, install_access
@@ -29,6 +30,7 @@ from storekeep.server.wiring.access import make_access
 from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import audit_pb2_grpc, auth_pb2, auth_pb2_grpc
 from tests.support.databases import Database
+from tests.support.stores import KEK
 
 SECRET = b"a secret for tests, 32 bytes long, at least"
 ISSUER = "https://storekeep.test"
@@ -55,6 +57,7 @@ class Installation:
         self.store = open_store(database.url)
         set_expirers(self.store, EXPIRERS)
         settings = Settings(
+            kek=SecretStr(KEK.decode()),
             token_issuer=ISSUER,
             token_audience=AUDIENCE,
             revocation_poll_s=poll_interval_s,

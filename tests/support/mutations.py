@@ -18,7 +18,12 @@ from tests.support.batches import BATCH_ITEMS
 from tests.support.resources import KINDS, PRODUCT, Kind
 from tests.support.shops import MAIN, Shop, new_id
 
-ELSEWHERE = frozenset({"AuthService", "AuditService", "EventService", "WebhookService"})
+ELSEWHERE = frozenset(
+    {
+        *("AuthService", "UserService", "AuditService", "EventService"),
+        *("PricingService", "QuoteService", "WebhookService"),
+    }
+)
 """Services that have separate tests."""
 DESCRIPTORS = {
     method.name: method for service in SERVICES if service.name not in ELSEWHERE for method in service.methods
@@ -31,8 +36,8 @@ RPCS_THAT_CHANGE = frozenset(
     for name, method in DESCRIPTORS.items()
     if method.GetOptions().Extensions[options_pb2.mutation] and name not in BATCHES
 )
-MANY = frozenset({"TransferStock", "ReconcileStock"})
-"""Mutations that change any number of resources and return more than one; they have separate tests."""
+MANY = frozenset({"TransferStock", "ReconcileStock", "ExportCustomerData", "EraseCustomer", "MergeCustomers"})
+"""Mutations that do not change and return one resource; they have separate tests."""
 STALE = "v999"
 NAMED_BY_THE_SERVER = (orders_pb2.Order, orders_pb2.Fulfillment, orders_pb2.OrderNote, inventory_pb2.Reservation)
 CREATES = frozenset(f"Create{kind.noun}" for kind in KINDS)

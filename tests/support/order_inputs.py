@@ -8,10 +8,10 @@ from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock import counts
 from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
-from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database
 from tests.support.placing import CALL
+from tests.support.stores import open_store
 
 SECOND = 1_000_000
 START_US = 1_800_000_000 * SECOND

@@ -21,13 +21,13 @@ from storekeep.server.domain.orders import fulfillments, orders, placing
 from storekeep.server.domain.orders.cancellations import cancel_order, cancel_order_lines
 from storekeep.server.domain.orders.edits import Edit, apply_order_edit
 from storekeep.server.domain.orders.fulfillments import LineUnits
-from storekeep.server.domain.orders.placing import NewOrder, PlacingRules
+from storekeep.server.domain.orders.new_orders import NewOrder
+from storekeep.server.domain.orders.placing import PlacingRules
 from storekeep.server.domain.orders.updates import update_order
 from storekeep.server.domain.stock import counts, reservations
 from storekeep.server.domain.stock import levels as inventory
 from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.reservations import NewReservation, ReservationChanges
-from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database, Session
 from tests.support.order_inputs import (
@@ -48,8 +48,10 @@ from tests.support.order_inputs import (
 )
 from tests.support.order_model import Model
 from tests.support.outcomes import convert_error, get_outcome
+from tests.support.patience import report_progress
 from tests.support.placing import CALL, NUMBERS
 from tests.support.stock_model import Movement
+from tests.support.stores import open_store
 
 STOCK = {("main", "MUG-MOSS"): 6, ("north", "MUG-MOSS"): 4, ("depot", "MUG-MOSS"): 5, ("north", "STRAINER"): 9}
 CUSTOMER = "ada-marsh"
@@ -67,6 +69,7 @@ class OrderLife(RuleBasedStateMachine):
 
     def __init__(self, prepared: Database, played: Counter[str]) -> None:
         super().__init__()
+        report_progress()
         self.model = Model(PRIORITIES, PRICES, now_us=START_US)
         self.played = played
         self.ids: dict[str, str] = {}
@@ -132,7 +135,7 @@ class OrderLife(RuleBasedStateMachine):
         self.model.ledger.clear()
         for place, units in STOCK.items():
             self.adjust(place[0], place[1], units, inventory.RECEIVE)
-        self.update_level("main", "TIN-RED", backorder, safety)
+        self.update_level("main", "TIN-RED", backorder, safety, 4)
         self.reserve([("STRAINER", 2)], "", 30)
         self.reserve([("STRAINER", 1)], "", 30)
         self.place([("STRAINER", 4)], "", 0, 0, [0, 1])
@@ -154,17 +157,19 @@ class OrderLife(RuleBasedStateMachine):
         cause=st.sampled_from([inventory.RECEIVE, inventory.ADJUST, inventory.WRITE_OFF]),
     )
     def adjust(self, location: str, sku: str, delta: int, cause: str) -> None:
+        if delta * inventory.REQUIRED_SIGNS.get(cause, delta) < 0:
+            cause = inventory.ADJUST
         self.play(
             "adjust",
             lambda: self.model.adjust((location, sku), delta, cause=cause),
             lambda: inventory.adjust_stock(self.store, CALL, (location, sku), quantity_delta=delta, cause=cause),
         )
 
-    @rule(location=locations, sku=skus, quantity=st.integers(0, 9), limits=st.none() | st.integers(0, 8))
+    @rule(location=locations, sku=skus, quantity=st.integers(0, 9), limits=st.none() | st.integers(0, 17))
     def set_level(self, location: str, sku: str, quantity: int, limits: int | None) -> None:
-        """Set the stock on hand, or the backorder limit and the safety threshold."""
+        """Set the stock on hand, or the backorder limit and the thresholds."""
         if limits is not None:
-            self.update_level(location, sku, limits % 5, limits // 4)
+            self.update_level(location, sku, limits % 5, limits % 9 // 4, limits // 9 * 3)
             return
         self.play(
             "set",
@@ -172,11 +177,12 @@ class OrderLife(RuleBasedStateMachine):
             lambda: counts.set_stock(self.store, CALL, (location, sku), quantity=quantity),
         )
 
-    def update_level(self, location: str, sku: str, backorder: int, safety: int) -> None:
-        place, changes = (location, sku), {"backorder_limit": backorder, "safety_threshold": safety}
+    def update_level(self, location: str, sku: str, backorder: int, safety: int, low: int) -> None:
+        place = location, sku
+        changes = {"backorder_limit": backorder, "safety_threshold": safety, "low_stock_threshold": low}
         self.play(
             "update level",
-            lambda: self.model.update_level(place, backorder=backorder, safety=safety),
+            lambda: self.model.update_level(place, backorder=backorder, safety=safety, low=low),
             lambda: inventory.update_level(self.store, CALL, place, changes=changes),
         )
 
@@ -195,7 +201,8 @@ class OrderLife(RuleBasedStateMachine):
         self.model.now_us += seconds * SECOND
         self.played["pass time"] += 1
         if sweep:
-            ended = self.model.expire_due()
+            with self.model.crossing_thresholds():
+                ended = self.model.expire_due()
             assert expire_batch(self.store) == ended
             self.played["sweep"] += ended > 0
 
@@ -380,10 +387,11 @@ class OrderLife(RuleBasedStateMachine):
 
     @rule(pick=recent, minor=st.integers(1, 99))
     def give_discount(self, pick: int, minor: int) -> None:
-        """Give a discount behind the domain, as only an import can."""
+        """Give a discount behind the domain, as only an import can, to an order that has not been changed."""
         key = self.some(self.model.orders, pick)
-        line = self.model.orders[key].lines[1]
-        if self.model.orders[key].state == "PLACED" and line.open:
+        order = self.model.orders[key]
+        line = order.lines[1]
+        if order.state == "PLACED" and not order.frozen and line.open:
             line.discount += minor
             self.played["discount"] += 1
             order_id = self.ids[key]
@@ -469,13 +477,14 @@ class OrderLife(RuleBasedStateMachine):
     @invariant()
     def levels_agree(self) -> None:
         rows = self._session.rows(
-            "SELECT location_id, sku, on_hand, reserved, allocated, backorder_limit, safety_threshold"
-            " FROM stock_levels WHERE sku IN (?, ?, ?)",
+            "SELECT location_id, sku, on_hand, reserved, allocated, backorder_limit, safety_threshold,"
+            " low_stock_threshold FROM stock_levels WHERE sku IN (?, ?, ?)",
             *PRICES,
         )
         levels = self.model.levels.items()
         assert {tuple(row) for row in rows} == {
-            (*place, one.on_hand, one.reserved, one.allocated, one.backorder, one.safety) for place, one in levels
+            (*place, one.on_hand, one.reserved, one.allocated, one.backorder, one.safety, one.low)
+            for place, one in levels
         }
         for availability in inventory.check_availability(self.store, list(PRICES)):
             assert list(availability.locations.items()) == self.model.available(availability.sku)

@@ -27,6 +27,7 @@ class Line:
     discount: int = 0
     fulfilled: int = 0
     cancelled: int = 0
+    stated: tuple[int, int] = (0, 0)
 
     @property
     def open(self) -> int:
@@ -36,26 +37,31 @@ class Line:
     def cost(self) -> int:
         return (self.quantity - self.cancelled) * self.price - self.discount
 
-    def cancel_units(self, units: int) -> None:
-        """Cancel units and their share of the discount, rounded half up."""
-        remaining = self.quantity - self.cancelled
-        self.scale_discount(remaining - units, remaining)
-        self.cancelled += units
+    @property
+    def left(self) -> int:
+        return self.quantity - self.cancelled
 
-    def scale_discount(self, part: int, whole: int) -> None:
-        exact, rest = divmod(self.discount * part, whole)
-        self.discount = exact + (1 if 2 * rest >= whole else 0)
+    def prorate(self) -> None:
+        """Set the discount to the part of the stated one that the units have, rounded half up."""
+        discount, units = self.stated
+        exact, rest = divmod(discount * self.left, units) if units else (0, 0)
+        self.discount = exact + (1 if units and 2 * rest >= units else 0)
 
 
 @dataclass
 class Order:
-    """An order; `taken` holds the allocated units of its lines by location."""
+    """An order; `taken` holds the allocated units of its lines by location.
+
+    Attributes:
+        frozen: whether its lines state the discount and the units that they had before the first change.
+    """
 
     location: str
     shipping: int
     expires_us: int | None
     state: str = "PLACED"
     held: bool = False
+    frozen: bool = False
     phone: str = ""
     note: str = ""
     lines: dict[int, Line] = field(default_factory=dict)
@@ -64,6 +70,18 @@ class Order:
     @property
     def ends(self) -> bool:
         return self.state == "PLACED"
+
+    def freeze(self) -> None:
+        """State the discounts, before the first change of an order that has any."""
+        if not self.frozen and any(line.discount for line in self.lines.values()):
+            self.frozen = True
+            for line in self.lines.values():
+                line.stated = line.discount, line.left
+
+    def prorate(self) -> None:
+        """Set the discounts to the parts of the stated ones."""
+        for line in self.lines.values():
+            line.prorate()
 
     @property
     def skus(self) -> list[str]:
@@ -227,6 +245,8 @@ class Model(StockModel):
         if differing:
             if due:
                 self._cancel_order(key, "EXPIRED")
+            if "shipping" in differing:
+                order.freeze()
             for name in differing:
                 setattr(order, name, changes[name])
             self._record_change(key, "updated")
@@ -251,36 +271,40 @@ class Model(StockModel):
     def cancel_lines(self, key: str, units: dict[int, int]) -> None:
         order = self._require(key, ON_THE_WAY, "CANCELLED")
         unbound = self.unbound(key)
+        order.freeze()
         for number, requested in units.items():
             count = requested or sum(free for (line, _), free in unbound.items() if line == number)
             self._give_back(key, unbound, number, count)
-            order.lines[number].cancel_units(count)
+            order.lines[number].cancelled += count
+        order.prorate()
         self._settle(key, "lines_cancelled")
 
     def edit(
         self, key: str, *, added: Sequence[tuple[str, int]], changed: dict[int, int], removed: Sequence[int]
     ) -> None:
         order = self._require(key, ["PLACED", "CONFIRMED"], "EDITED")
+        was_frozen = order.frozen
+        order.freeze()
         before = pickle.dumps(order.lines)
         grown: dict[int, tuple[str, int]] = {}
         unbound = self.unbound(key)
         for number, requested in {**changed, **dict.fromkeys(removed, 0)}.items():
             line = order.lines[number]
-            remaining = line.quantity - line.cancelled
+            remaining = line.left
             if requested > remaining:
                 grown[number] = (line.sku, requested - remaining)
             elif requested < remaining:
                 self._give_back(key, unbound, number, remaining - requested)
             if requested == 0 < remaining:
-                line.cancel_units(remaining)
+                line.cancelled += remaining
             elif requested != remaining:
-                if remaining:
-                    line.scale_discount(requested, remaining)
                 line.quantity = requested + line.cancelled
         for number, (sku, units) in enumerate(added, start=len(order.lines) + 1):
             order.lines[number] = Line(sku, units, self.prices[sku])
             grown[number] = (sku, units)
+        order.prorate()
         if pickle.dumps(order.lines) == before:
+            order.frozen = was_frozen
             return
         self._allocate(key, dict(sorted(grown.items())), "" if order.location == MAIN else order.location)
         self._settle(key, "edited")

@@ -6,9 +6,10 @@ from typing import Any
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.orders import placing
+from storekeep.server.domain.orders.new_orders import NewOrder
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import Order
-from storekeep.server.domain.orders.placing import NewOrder, PlacingRules
+from storekeep.server.domain.orders.placing import PlacingRules
 from storekeep.server.store.engine import Store
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")

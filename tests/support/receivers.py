@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from standardwebhooks import Webhook
 
-from tests.support.certificates import Authority
+from tests.support.tls_receivers import TlsReceiver
 
 GIGABYTE = 2**30
 Answer = Callable[["Receiver", ssl.SSLSocket], None]
@@ -52,11 +51,28 @@ def send_gigabyte(receiver: Receiver, connection: ssl.SSLSocket) -> None:
         receiver.body_bytes_sent += len(chunk)
 
 
+def flood_interim_replies(receiver: Receiver, connection: ssl.SSLSocket) -> None:
+    """Send interim replies (1xx) until the connection ends."""
+    _flood(receiver, connection, b"", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" * 1_000)
+
+
+def flood_headers(receiver: Receiver, connection: ssl.SSLSocket) -> None:
+    """Send headers until the connection ends."""
+    _flood(receiver, connection, b"HTTP/1.1 200 OK\r\n", b"x-more: more\r\n" * 1_000)
+
+
+def _flood(receiver: Receiver, connection: ssl.SSLSocket, start: bytes, piece: bytes) -> None:
+    connection.sendall(start)
+    while not receiver.closing.is_set():
+        connection.sendall(piece)
+        receiver.body_bytes_sent += len(piece)
+
+
 ACCEPT = answer_with("200 OK", body=b"thank you")
 
 
-class Receiver:
-    """A running receiver on 127.0.0.1.
+class Receiver(TlsReceiver):
+    """A receiver on 127.0.0.1 that takes one message per connection.
 
     Attributes:
         answers: path -> answers for its next requests; the last stays. A path without any accepts.
@@ -64,28 +80,16 @@ class Receiver:
         ids: how often each message was accepted, by its id.
     """
 
+    protocols = ("http/1.1",)
+
     def __init__(self, folder: Path) -> None:
-        authority = Authority(folder)
-        pair = authority.pair("receiver")
-        self.ca_file = authority.ca_file
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(pair.cert_file, pair.key_file)
-        self._tls.set_alpn_protocols(["http/1.1"])
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(200)
-        self.port = self._listener.getsockname()[1]
+        super().__init__(folder)
         self.closing = threading.Event()
         self.changed = threading.Condition()
         self.answers: dict[str, list[Answer]] = {}
         self.received: dict[str, list[tuple[dict[str, str], bytes]]] = defaultdict(list)
         self.ids: Counter[str] = Counter()
         self.body_bytes_sent = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def url(self, path: str = "/") -> str:
-        """Return the URL of a path."""
-        return f"https://127.0.0.1:{self.port}{path}"
 
     def wait_for(self, condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
         """Wait until a condition about what was received is true."""
@@ -95,30 +99,19 @@ class Receiver:
     def close(self) -> None:
         """Stop listening, and end hanging answers."""
         self.closing.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        super().close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError), self._tls.wrap_socket(connection, server_side=True) as secured:
-            secured.settimeout(60)
-            path, headers, body = _read_request(secured)
-            with self.changed:
-                answers = self.answers.get(path, [ACCEPT])
-                answer = answers.pop(0) if len(answers) > 1 else answers[0]
-                self.received[path].append((headers, body))
-                if answer is ACCEPT:
-                    self.ids[headers.get("webhook-id", "")] += 1
-                self.changed.notify_all()
-            answer(self, secured)
+    def serve(self, connection: ssl.SSLSocket) -> None:
+        """Read a message, note it, and answer it."""
+        path, headers, body = _read_request(connection)
+        with self.changed:
+            answers = self.answers.get(path, [ACCEPT])
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.received[path].append((headers, body))
+            if answer is ACCEPT:
+                self.ids[headers.get("webhook-id", "")] += 1
+            self.changed.notify_all()
+        answer(self, connection)
 
 
 def _read_request(connection: ssl.SSLSocket) -> tuple[str, dict[str, str], bytes]:
@@ -139,11 +132,8 @@ def _read_request(connection: ssl.SSLSocket) -> tuple[str, dict[str, str], bytes
 @contextmanager
 def receive(folder: Path) -> Iterator[Receiver]:
     """Run a receiver."""
-    receiver = Receiver(folder)
-    try:
+    with Receiver(folder) as receiver:
         yield receiver
-    finally:
-        receiver.close()
 
 
 def verify_signature(secret: str, headers: dict[str, str], body: bytes) -> None:

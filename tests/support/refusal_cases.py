@@ -16,7 +16,7 @@ from tests.support.batches import BATCH_ITEMS, build_batch
 from tests.support.mutations import DESCRIPTORS, STALE, copy_message
 from tests.support.order_cases import NO_ORDER, ORDER_CASES
 from tests.support.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIANT, Kind
-from tests.support.shops import MAIN, Shop, new_id
+from tests.support.shops import MAIN, Shop, money, new_id
 
 Case = tuple[str, str]
 """An RPC and an error reason."""
@@ -33,8 +33,13 @@ def read_declared_reasons(rpc: str) -> list[str]:
 
 
 def list_declared_cases() -> list[Case]:
-    """Return every (RPC, reason) of the contract once."""
-    return [(rpc, reason) for rpc in DESCRIPTORS for reason in dict.fromkeys(read_declared_reasons(rpc))]
+    """Return every (RPC, reason) of the contract once, without what only a damaged database causes."""
+    return [
+        (rpc, reason)
+        for rpc in DESCRIPTORS
+        for reason in dict.fromkeys(read_declared_reasons(rpc))
+        if reason != "AUDIT_ENTRY_UNREADABLE"
+    ]
 
 
 # -- the standard methods
@@ -45,6 +50,37 @@ def make_deleted(kind: Kind, shop: Shop) -> str:
     name: str = kind.make(shop).name
     kind.do(shop, "Delete", name)
     return name
+
+
+def build_erasure(name: str, **fields: Any) -> customers_pb2.EraseCustomerRequest:
+    """Build a request to erase a customer."""
+    return customers_pb2.EraseCustomerRequest(name=name, **fields)
+
+
+def make_erased(shop: Shop) -> str:
+    """Return the name of an erased customer."""
+    return str(shop.customers.EraseCustomer(build_erasure(shop.customer().name)).name)
+
+
+def build_merge(shop: Shop, **fields: Any) -> customers_pb2.MergeCustomersRequest:
+    """Build a request to merge a new customer, or the given one, into another new customer."""
+    return customers_pb2.MergeCustomersRequest(
+        **{"name": shop.customer().name, "source": shop.customer().name, **fields}
+    )
+
+
+def make_merged(shop: Shop) -> str:
+    """Return the name of a customer that was merged into another one."""
+    request = build_merge(shop)
+    shop.customers.MergeCustomers(request)
+    return request.source
+
+
+def build_export_page(shop: Shop, *, page_token: str) -> customers_pb2.ReadCustomerDataRequest:
+    """Return the request for a page of a new export."""
+    name = shop.customer().name
+    export = shop.customers.ExportCustomerData(customers_pb2.ExportCustomerDataRequest(name=name))
+    return customers_pb2.ReadCustomerDataRequest(name=name, export_token=export.export_token, page_token=page_token)
 
 
 def make_used(kind: Kind, shop: Shop) -> str:
@@ -202,6 +238,18 @@ CATALOGUE: dict[Case, Prepare] = {
     ("SearchCustomers", "INVALID_PAGE_TOKEN"): lambda shop: customers_pb2.SearchCustomersRequest(
         query="tea", page_token="AAAA"
     ),
+    ("UndeleteCustomer", "ILLEGAL_STATE"): lambda shop: customers_pb2.UndeleteCustomerRequest(name=make_erased(shop)),
+    ("EraseCustomer", "CUSTOMER_NOT_FOUND"): lambda shop: build_erasure(CUSTOMER.missing),
+    ("EraseCustomer", "ILLEGAL_STATE"): lambda shop: build_erasure(make_merged(shop)),
+    ("EraseCustomer", "ETAG_MISMATCH"): lambda shop: build_erasure(shop.customer().name, etag=STALE),
+    ("EraseCustomer", "RESOURCE_IN_USE"): lambda shop: build_erasure(shop.order().customer),
+    ("MergeCustomers", "CUSTOMER_NOT_FOUND"): lambda shop: build_merge(shop, source=CUSTOMER.missing),
+    ("MergeCustomers", "RESOURCE_DELETED"): lambda shop: build_merge(shop, source=make_deleted(CUSTOMER, shop)),
+    ("MergeCustomers", "ETAG_MISMATCH"): lambda shop: build_merge(shop, etag=STALE),
+    ("ExportCustomerData", "CUSTOMER_NOT_FOUND"): lambda shop: customers_pb2.ExportCustomerDataRequest(
+        name=CUSTOMER.missing
+    ),
+    ("ReadCustomerData", "INVALID_PAGE_TOKEN"): lambda shop: build_export_page(shop, page_token="AAAA"),
     ("SearchOrders", "INVALID_PAGE_TOKEN"): lambda shop: orders_pb2.SearchOrdersRequest(query="tea", page_token="AAAA"),
 }
 
@@ -449,8 +497,34 @@ def build_taken_order_reference(shop: Shop) -> Any:
     return shop.order_request(**taken, unique_external_reference=True)
 
 
+def build_quote(shop: Shop, *lines: tuple[str, int], **fields: Any) -> orders_pb2.QuoteOrderRequest:
+    """Build a request to quote what `order_request` would order."""
+    order = shop.order_request(*lines, **fields)
+    return orders_pb2.QuoteOrderRequest(
+        customer=order.customer, lines=order.lines, currency_code=order.currency_code, coupon_codes=order.coupon_codes
+    )
+
+
+def build_excessive_quote(shop: Shop) -> orders_pb2.QuoteOrderRequest:
+    """Build a request to quote an order that exceeds the maximum total."""
+    order = build_excessive_total(shop)
+    return orders_pb2.QuoteOrderRequest(lines=order.lines, currency_code=order.currency_code)
+
+
+QUOTES: dict[Case, Prepare] = {
+    ("QuoteOrder", "UNKNOWN_CURRENCY"): lambda shop: build_quote(shop, currency_code="ZZZ"),
+    ("QuoteOrder", "CUSTOMER_NOT_FOUND"): lambda shop: build_quote(shop, customer=CUSTOMER.missing),
+    ("QuoteOrder", "RESOURCE_DELETED"): lambda shop: build_quote(shop, customer=make_deleted(CUSTOMER, shop)),
+    ("QuoteOrder", "SKU_NOT_FOUND"): lambda shop: build_quote(shop, (NO_SKU, 1)),
+    ("QuoteOrder", "NOT_FOR_SALE"): lambda shop: build_quote(shop, (create_unsellable_sku(shop), 1)),
+    ("QuoteOrder", "CURRENCY_MISMATCH"): lambda shop: build_quote(shop, currency_code="USD"),
+    ("QuoteOrder", "INVALID_AMOUNT"): build_excessive_quote,
+}
+
 ORDERS: dict[Case, Prepare] = {
+    **QUOTES,
     ("PlaceOrder", "UNKNOWN_CURRENCY"): lambda shop: shop.order_request(currency_code="ZZZ"),
+    ("PlaceOrder", "QUOTE_NOT_FOUND"): lambda shop: shop.order_request(quote="quotes/none"),
     ("PlaceOrder", "CUSTOMER_NOT_FOUND"): lambda shop: shop.order_request(customer=CUSTOMER.missing),
     ("PlaceOrder", "LOCATION_NOT_FOUND"): lambda shop: shop.order_request(location=LOCATION.missing),
     ("PlaceOrder", "RESOURCE_DELETED"): lambda shop: shop.order_request(customer=make_deleted(CUSTOMER, shop)),
@@ -459,6 +533,8 @@ ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "CURRENCY_MISMATCH"): lambda shop: shop.order_request(currency_code="USD"),
     ("PlaceOrder", "QUANTITY_NOT_ALLOWED"): lambda shop: shop.order_request((create_boxed_sku(shop), 1)),
     ("PlaceOrder", "INVALID_AMOUNT"): build_excessive_total,
+    ("PlaceOrder", "COUPON_NOT_APPLICABLE"): lambda shop: shop.order_request(coupon_codes=["NOWHERE"]),
+    ("PlaceOrder", "PRICE_CHANGED"): lambda shop: shop.order_request(expected_total=money("9.99")),
     ("PlaceOrder", "REFERENCE_TAKEN"): build_taken_order_reference,
     ("PlaceOrder", "RESERVATION_NOT_FOUND"): lambda shop: shop.order_request(reservation=NO_RESERVATION),
     ("PlaceOrder", "ILLEGAL_STATE"): lambda shop: shop.order_request(reservation=make_released_reservation(shop)),

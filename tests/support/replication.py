@@ -12,11 +12,10 @@ from typing import Any
 
 import psycopg
 
-from storekeep.server.store.schema import migrate
 from tests.support.databases import PostgresDatabase, Row
-from tests.support.postgres import Postgres, binary, new_folder, unprivileged
+from tests.support.postgres import TEMPLATE, Postgres, binary, new_folder, unprivileged
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 DATABASE = "storekeep"
 
 
@@ -33,8 +32,7 @@ class Replication:
         self.primary = Postgres(folder / "p")
         self.primary.make()
         self.primary.start()
-        self.primary.run(f"CREATE DATABASE {DATABASE}")
-        migrate(self.primary.url(DATABASE))
+        self.primary.copy(TEMPLATE, DATABASE)
         self.replicas = [make_replica(self.primary, folder / f"r{number}") for number in range(replicas)]
         self._settings = settings
         self._set()

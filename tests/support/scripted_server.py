@@ -63,8 +63,12 @@ class ScriptedServer(grpc.GenericRpcHandler):
             scripts = self.scripts[method.name]
             return (scripts.pop(0) if scripts else self._default(method.name))(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            answer,
+        def stream(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+            yield answer(request, context)
+
+        make = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
+        return make(
+            stream if method.server_streaming else answer,
             request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
             response_serializer=lambda reply: reply.SerializeToString(),
         )

@@ -26,9 +26,14 @@ from storekeep.v1 import (
     inventory_pb2_grpc,
     orders_pb2,
     orders_pb2_grpc,
+    pricing_pb2_grpc,
     products_pb2,
     products_pb2_grpc,
+    quotes_pb2_grpc,
+    users_pb2_grpc,
+    webhooks_pb2_grpc,
 )
+from tests.support.streams import open_method
 
 TIMEOUT_S = 60.0
 MAIN = "locations/main"
@@ -45,7 +50,7 @@ class _Details(NamedTuple):
     compression: Any
 
 
-class _Authorization(grpc.UnaryUnaryClientInterceptor):
+class _Authorization(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """Adds the token, and a default timeout."""
 
     def __init__(self, token: str) -> None:
@@ -53,6 +58,13 @@ class _Authorization(grpc.UnaryUnaryClientInterceptor):
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         """Continue the call with both."""
+        return self._continue(continuation, details, request)
+
+    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Continue the stream with both."""
+        return self._continue(continuation, details, request)
+
+    def _continue(self, continuation: Any, details: Any, request: Any) -> Any:
         metadata = (*(details.metadata or ()), self._header)
         timeout = TIMEOUT_S if details.timeout is None else details.timeout
         changed = _Details(
@@ -99,7 +111,11 @@ class Shop:
         self.inventory = inventory_pb2_grpc.InventoryServiceStub(self.channel)
         self.customers = customers_pb2_grpc.CustomerServiceStub(self.channel)
         self.orders = orders_pb2_grpc.OrderServiceStub(self.channel)
+        self.quotes = quotes_pb2_grpc.QuoteServiceStub(self.channel)
+        self.pricing = pricing_pb2_grpc.PricingServiceStub(self.channel)
+        self.webhooks = webhooks_pb2_grpc.WebhookServiceStub(self.channel)
         self.auth = auth_pb2_grpc.AuthServiceStub(self.channel)
+        self.users = users_pb2_grpc.UserServiceStub(self.channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
         self.events = events_pb2_grpc.EventServiceStub(self.channel)
         self.subject = self.auth.WhoAmI(auth_pb2.WhoAmIRequest()).subject
@@ -107,12 +123,24 @@ class Shop:
 
     def stub(self, rpc: str) -> Any:
         """Return the method of any service by its bare name."""
-        services = (self.products, self.inventory, self.customers, self.orders, self.auth, self.audit, self.events)
+        services = (
+            self.products,
+            self.inventory,
+            self.customers,
+            self.orders,
+            self.quotes,
+            self.pricing,
+            self.webhooks,
+            self.auth,
+            self.users,
+            self.audit,
+            self.events,
+        )
         return next(getattr(service, rpc) for service in services if hasattr(service, rpc))
 
     def send(self, path: str, raw: bytes, **options: Any) -> bytes:
-        """Send raw bytes to `/package.Service/Method` with the token; return the bytes of the reply."""
-        return self.channel.unary_unary(path)(raw, **options)
+        """Send raw bytes to `/package.Service/Method` with the token; return the bytes of the (first) reply."""
+        return open_method(self.channel, path)(raw, **options)
 
     # -- catalogue
 

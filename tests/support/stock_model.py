@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -48,6 +49,13 @@ class Level:
     allocated: int = 0
     backorder: int = 0
     safety: int = 0
+    low: int = 0
+
+    @property
+    def condition(self) -> str:
+        """Return whether units are left to sell without a backorder: "stocked", "low" or "out"."""
+        left = self.on_hand - self.safety - self.reserved - self.allocated
+        return "out" if left < 1 else "low" if left <= self.low else "stocked"
 
     @property
     def uncommitted(self) -> int:
@@ -109,11 +117,23 @@ class StockModel:
         """Run an action as a whole; return its refusal, if any."""
         before = pickle.dumps(self.__dict__)
         try:
-            action()
+            with self.crossing_thresholds():
+                action()
         except Refused as refused:
             self.__dict__.update(pickle.loads(before))
             return refused
         return None
+
+    @contextmanager
+    def crossing_thresholds(self) -> Iterator[None]:
+        """Add the events of existing levels that are in another condition at the end of an action."""
+        before = {place: level.condition for place, level in self.levels.items()}
+        yield
+        for place, old in before.items():
+            new = self.levels[place].condition
+            if new != old and (old, new) != ("low", "stocked"):
+                event = "back" if old == "out" else new
+                self.events.append((f"stock.{event}", "locations/{}/stockLevels/{}".format(*place)))
 
     def version(self, resource: str) -> int:
         """Return how often a resource has changed."""
@@ -143,13 +163,13 @@ class StockModel:
             self.move(cause, "", 0, place, on_hand=delta)
         self._record_level_change(place)
 
-    def update_level(self, place: Place, *, backorder: int, safety: int) -> None:
+    def update_level(self, place: Place, *, backorder: int, safety: int, low: int) -> None:
         self.expire_due([place[1]])
         known = place in self.levels
         level = self._level(place)
-        if known and (level.backorder, level.safety) == (backorder, safety):
+        if known and (level.backorder, level.safety, level.low) == (backorder, safety, low):
             return
-        level.backorder, level.safety = backorder, safety
+        level.backorder, level.safety, level.low = backorder, safety, low
         if level.uncommitted < 0:
             promised = level.reserved + level.allocated
             raise Refused("OutOfStock", {place[1]: (promised, level.on_hand + backorder)})

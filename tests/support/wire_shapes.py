@@ -19,6 +19,8 @@ UNKNOWN = 2_000
 """A field number that no message has."""
 GROUPS = 50_000
 VARINT, LENGTH, GROUP_START, GROUP_END = 0, 2, 3, 4
+PADDED_BYTES = (2, 5, 10)
+"""Sizes of padded tags and lengths: protobuf reads up to 5 bytes."""
 LONGEST_TEXTS = ("(", "NOT ", "-", 'a = "b" AND ', "a, ", "\u00e9", "\0")
 """Texts that are repeated up to the maximum length of the contract."""
 
@@ -42,6 +44,12 @@ def varint(number: int) -> bytes:
 def tag(number: int, kind: int) -> bytes:
     """Encode the tag of a field."""
     return varint(number << 3 | kind)
+
+
+def pad(encoded: bytes, size_bytes: int) -> bytes:
+    """Pad a varint with zeros, which change nothing, to a size."""
+    zeros = size_bytes - len(encoded)
+    return bytes((*encoded[:-1], encoded[-1] | 0x80, *[0x80] * (zeros - 1), 0)) if zeros > 0 else encoded
 
 
 def wrap_message(path: Sequence[FieldDescriptor], payload: bytes) -> bytes:
@@ -70,6 +78,9 @@ def build_shapes(method: Method) -> Iterator[Shape]:
     """Yield all shapes of one method's request."""
     yield Shape("unknown empty fields", fill_message(tag(UNKNOWN, LENGTH) + b"\0"))
     yield Shape("unknown numbers", fill_message(tag(UNKNOWN, VARINT) + b"\0"))
+    for size_bytes in PADDED_BYTES:
+        padded = pad(tag(UNKNOWN, LENGTH), size_bytes) + pad(b"\0", size_bytes)
+        yield Shape(f"unknown fields padded to {size_bytes}", fill_message(padded))
     yield Shape("unknown text", tag(UNKNOWN, LENGTH) + varint(SIZE_BYTES - 64) + bytes(SIZE_BYTES - 64))
     yield Shape("nested groups", tag(UNKNOWN, GROUP_START) * GROUPS + tag(UNKNOWN, GROUP_END) * GROUPS)
     yield Shape("groups in a row", fill_message(tag(UNKNOWN, GROUP_START) + tag(UNKNOWN, GROUP_END)))
@@ -90,6 +101,8 @@ def _of_field(name: str, path: tuple[FieldDescriptor, ...]) -> Iterator[Shape]:
         yield Shape(f"packed {name}", wrap_message(path, bytes(SIZE_BYTES - 64)))
     if field.type == FieldDescriptor.TYPE_MESSAGE or field.is_repeated:
         yield Shape(f"empty {name}", fill_message(tag(field.number, LENGTH) + b"\0", outer))
+        padded = pad(tag(field.number, LENGTH), PADDED_BYTES[1]) + pad(b"\0", PADDED_BYTES[1])
+        yield Shape(f"padded empty {name}", fill_message(padded, outer))
         few = items_max(field) * (tag(field.number, LENGTH) + b"\0")
         yield Shape(f"allowed empty {name}", wrap_message(outer, few))
         if outer and outer[-1].is_repeated:

@@ -223,7 +223,7 @@ def test_log_file_that_logrotate_moved_is_begun_anew_at_sighup(make_server: Make
     await_text(file, "listening")
     moved = file.rename(tmp_path / "storekeep.log.1")
     server.process.send_signal(signal.SIGHUP)
-    text = "settings wait for a restart" if workers == "1" else "settings reloaded"
+    text = "no settings have changed" if workers == "1" else "settings reloaded"
     await_text(file, text)
     server.stop()
     end = '"stopped"' if workers == "1" else '"stopping"'

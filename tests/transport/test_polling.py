@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from storekeep.server.runtime.admission import WRITES, AdmissionController
-from storekeep.server.transport import polling
+from storekeep.server.transport import grpcio_support, polling
 from storekeep.server.transport.call_statuses import CallStatus, Metadata
 from storekeep.server.transport.executors import CallPool
 from storekeep.server.transport.polling import Polling
@@ -58,7 +58,7 @@ def serving(
 
 
 def test_installed_grpcio_is_known():
-    assert polling.is_supported(grpc.server(ThreadPoolExecutor(1)))
+    assert grpcio_support.is_supported(grpc.server(ThreadPoolExecutor(1)))
 
 
 def test_calls_are_served_or_rejected_and_the_server_ends():
@@ -119,7 +119,7 @@ def test_methods_without_a_route_are_served_by_grpc_itself():
 
 def test_unknown_grpcio_serves_all_calls_by_its_own_loop(monkeypatch, caplog):
     caplog.set_level("INFO")  # other tests of this process may have set the level
-    monkeypatch.setattr(polling, "REQUIRED_NAMES", ("nothing_of_this_name",))
+    monkeypatch.setattr(grpcio_support, "REQUIRED_NAMES", ("nothing_of_this_name",))
     served = Polling()
     with serving(served, admits=lambda: False) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
@@ -195,26 +195,27 @@ def test_call_that_is_rejected_as_the_server_begins_to_end_does_not_delay_its_en
 
 @pytest.mark.parametrize("status", [REJECTION, PREPARED], ids=["identified", "prepared"])
 def test_server_ends_though_calls_are_being_rejected(status):
-    refused = []
-    threads = [threading.Thread(target=lambda: refused.append(_count_rejections(channel))) for _ in range(4)]
+    rejected = [threading.Event() for _ in range(4)]
+    threads = [threading.Thread(target=lambda event=event: _call_until_the_end(channel, event)) for event in rejected]
     with serving(Polling(), admits=lambda: False, reject=lambda metadata: status) as channel:
         for thread in threads:
             thread.start()
-        time.sleep(0.2)
+        assert all(event.wait(TIMEOUT_S) for event in rejected)
     for thread in threads:
         thread.join(TIMEOUT_S)
-    assert min(refused) > 10
+        assert not thread.is_alive()
 
 
-def _count_rejections(channel: grpc.Channel) -> int:
-    """Return the number of calls that were rejected before the server or the channel closed."""
+def _call_until_the_end(channel: grpc.Channel, rejected: threading.Event) -> None:
+    """Call until the server or the channel has closed. Set the event after ten rejections."""
     call = channel.unary_unary(METHOD)
-    for number in itertools.count():
+    for number in itertools.count(1):
         try:
             call(b"call", timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:  # type: ignore[attr-defined]  # a call's error
-                return number
+                return
+            if number == 10:
+                rejected.set()
         except ValueError:
-            return number
-    raise AssertionError
+            return

@@ -10,10 +10,10 @@ import typer
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_account_name, to_role_name
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Role, ServiceAccount, WriteOptions
+from storekeep.client.names import to_account_name, to_role_name
 
 COLUMNS = ("name", "display_name", "roles", "disabled", "update_time")
 LISTING = ResourceListing(

@@ -70,19 +70,35 @@ def build_address(
         locality=city,
         administrative_area=region,
         postal_code=postal_code,
-        region_code=parse_country(country),
+        region_code=parse_country(country, option="--country"),
         phone=address_phone,
     )
 
 
-def parse_country(text: str) -> str:
-    """Return the region code of a country, given by name or code. Raises: typer.BadParameter."""
+def list_address_parts(*, street: list[str] | None, **options: str) -> list[str]:
+    """Return the options that have a value as PART=VALUE, as `merge_address` takes them.
+
+    Raises: typer.BadParameter if the country is unknown.
+    """
+    if country := options.get("country", ""):
+        options = {**options, "country": parse_country(country, option="--country")}
+    parts = [f"street={line}" for line in street or ()]
+    return parts + [f"{name.replace('_', '-')}={value}" for name, value in options.items() if value]
+
+
+def parse_country(text: str, *, option: str) -> str:
+    """Return the region code of a country, given by name or code.
+
+    `option`: the option that has the text, for the error.
+
+    Raises: typer.BadParameter.
+    """
     if len(text) == CODE_LENGTH and text.isascii() and text.isalpha() and text.upper() != "UK":
         return text.upper()
-    from storekeep.cli.imports.columns import InvalidCell
-    from storekeep.cli.imports.countries import parse_region_code
+    from storekeep.imports.columns import InvalidCell
+    from storekeep.imports.countries import parse_region_code
 
     try:
         return parse_region_code(text)
     except InvalidCell as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(f"{option}: {str(error).removeprefix('country: ')}") from None

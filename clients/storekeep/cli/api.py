@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +24,11 @@ DOCUMENT_BYTES_MAX = 16 * 2**20
 """Maximum size of a request in JSON. It holds any message that the server accepts."""
 EXAMPLE = """storekeep api GetProduct '{"name": "products/chai"}'"""
 STDIN = "-"
+UNKNOWN_FIELD = re.compile(
+    r'Message type "(?:[\w.]+\.)?(?P<type>\w+)" has no field named "(?P<name>[^"]{1,100})".*?(?P<fields>\[.*)',
+    re.DOTALL,
+)
+"""Protobuf's error about an unknown field. Its end lists the existing fields."""
 REASON_CHARS_MAX = 300
 """Characters of a parse error that are shown: it may quote the request."""
 
@@ -102,6 +109,18 @@ def _parse_request(text: str, message: Message) -> None:
     try:
         Parse(text, message)
     except (ParseError, ValueError, RecursionError) as error:
-        reason = str(error)[:REASON_CHARS_MAX]
+        reason = _describe_unknown_field(str(error)) or str(error)[:REASON_CHARS_MAX]
         name = message.DESCRIPTOR.name
         raise typer.BadParameter(f"the request is not a valid {name} in JSON: {reason}") from None
+
+
+def _describe_unknown_field(problem: str) -> str:
+    """Return the text of protobuf's error about an unknown field in other words, with the field that may be meant.
+
+    It is empty for other errors.
+    """
+    unknown = UNKNOWN_FIELD.search(problem)
+    if unknown is None:
+        return ""
+    close = get_close_matches(unknown["name"], re.findall(r"'(\w+)'", unknown["fields"]), n=1)
+    return f"{unknown['type']} has no field {unknown['name']}" + "".join(f"; did you mean {one}?" for one in close)

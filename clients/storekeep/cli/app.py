@@ -6,10 +6,11 @@ Tracebacks are printed only if STOREKEEP_DEBUG is set: an unexpected error is re
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -21,6 +22,11 @@ from storekeep.cli.texts import replace_unprintable
 
 SIMILARITY_MIN = 0.75
 """Minimum similarity for an option to be suggested, where 1 is equality: `--limt` and `--limit` have 0.92."""
+NEGATIVE_NUMBER = re.compile(r"-[0-9][0-9.,]*")
+NO_OPTION = "Invalid value: "
+"""What typer writes before a problem that belongs to no single option, such as a missing one."""
+NO_COMMAND = "NoArgsIsHelpError"
+"""Name of typer's error for a group without a command. Its message is the help."""
 EXAMPLE = "storekeep login --address 127.0.0.1:50051 --api-key-file var/admin.key"
 
 
@@ -30,6 +36,7 @@ def new_app() -> typer.Typer:
     codes = "  ".join(f"{code.value} {meaning}." for code, meaning in MEANINGS.items())
     app = typer.Typer(
         cls=LazyCommands,
+        rich_markup_mode=None,
         no_args_is_help=True,
         invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -106,21 +113,38 @@ def _exit_with_exception(error: Exception) -> NoReturn:
 
 
 def _exit_with_usage_error(error: typer.TyperException) -> NoReturn:
-    """Report a usage error in one line. For a group without a command, the help has already been printed."""
+    """Report a usage error in one line. For a group without a command, print its help."""
     context: typer.Context | None = getattr(error, "ctx", None)
+    if type(error).__name__ == NO_COMMAND:
+        sys.stdout.write(f"{error.format_message()}\n")
+        sys.exit(Exit.USAGE)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
     option: str = getattr(error, "option_name", "")
     if option and context is not None and context.parent is None and is_shared_option(option):
         text = f"put {option} after the command, as in: storekeep products list {option} ..."
+    elif option and context is not None and (number := _find_negative_number(option)):
+        text = _describe_negative(number, context.command.params)
     elif option and hasattr(error, "possibilities"):
         text = _describe_unknown(option, error.possibilities)
     elif option:
         text = _describe_misuse(option, error.format_message())
     else:
         text = error.format_message()
-    if text.strip():
-        _exit_with_error(f"{text[0].lower()}{text[1:].rstrip('.')}{hint}", Exit.USAGE)
-    sys.exit(Exit.USAGE)
+    problem = text.removeprefix(NO_OPTION)
+    start = problem[0] if problem != text else text[0].lower()
+    _exit_with_error(f"{start}{problem[1:].rstrip('.')}{hint}", Exit.USAGE)
+
+
+def _find_negative_number(option: str) -> str:
+    """Return the negative number on the command line that was taken for an option such as `-5`; empty without one."""
+    numbers = (word for word in sys.argv[1:] if NEGATIVE_NUMBER.fullmatch(word))
+    return next((number for number in numbers if number.startswith(option)), "")
+
+
+def _describe_negative(number: str, parameters: Sequence[Any]) -> str:
+    """Return a message about a negative number, with the way to write it in the command."""
+    by = f"--by {number} or " if any("--by" in parameter.opts for parameter in parameters) else ""
+    return f"{number} looks like an option; for a negative number, write {by}-- {number}"
 
 
 def _describe_unknown(option: str, existing: Sequence[str] | None) -> str:
@@ -135,7 +159,9 @@ def _describe_misuse(option: str, text: str) -> str:
 
 
 def _exit_with_error(text: str, code: Exit) -> NoReturn:
-    line = " ".join(replace_unprintable(text).split())
+    from storekeep.client.error_lines import shorten_line
+
+    line = shorten_line(" ".join(replace_unprintable(text).split()))
     sys.stderr.write(f"storekeep: {line}\n")
     sys.exit(code)
 

@@ -11,8 +11,8 @@ from storekeep.cli.checkpoints import read_checkpoint_file, write_checkpoint_fil
 from storekeep.cli.commands import command, new_group
 from storekeep.cli.exits import Exit
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_entry_name
 from storekeep.cli.sessions import Session
+from storekeep.client.names import to_entry_name
 
 COLUMNS = ("sequence", "create_time", "actor", "api_key", "method", "resource", "request_id")
 LISTING = ResourceListing(

@@ -9,11 +9,11 @@ import typer
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_category_name
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.cli.translations import Description, Language, Name, Remove, Tag, translate
 from storekeep.client import Category, CategoryState
+from storekeep.client.names import to_category_name
 
 COLUMNS = ("name", "display_name", "parent_category", "state", "update_time")
 LISTING = ResourceListing(

@@ -11,20 +11,24 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from storekeep.cli.outputs import is_map
-from storekeep.cli.texts import replace_unprintable
-from storekeep.client import Money, to_decimal
+from storekeep.cli.texts import escape_document, replace_unprintable
+from storekeep.client import Money
+from storekeep.client.money import format_decimals
 
 ORDER_CHANGE = "storekeep.v1.OrderFieldChange"
 """Full name of a change of an order, which is compared by name so that no command has to load it."""
-WHOLE_CURRENCIES = frozenset(
-    {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
-)
-"""Currencies without a minor unit (ISO 4217). Their amounts are shown without decimals."""
+PPM_SUFFIX = "_ppm"
+"""End of the names of fields that are parts per million. Tables show them in percent."""
+PPM_OF_PERCENT = 10_000
+LIMIT_PREFIX = "max_"
+"""Beginning of the names of limits, such as the uses of a coupon, of which 0 is none."""
+NO_LIMIT = "no limit"
 
 
 def format_cell(message: Message, field: str) -> str:
@@ -41,6 +45,8 @@ def format_cell(message: Message, field: str) -> str:
         return _format_many(descriptor, value)
     if descriptor.has_presence and not message.HasField(field):
         return ""
+    if field.startswith(LIMIT_PREFIX) and value == 0:
+        return NO_LIMIT
     return _format_one(descriptor, value)
 
 
@@ -64,16 +70,35 @@ def format_path(message: Message, path: str) -> str:
 
 
 def format_csv_path(message: Message, path: str) -> str:
-    """Return the text of a field as `format_path` does, but of repeated messages, such as order lines, a JSON array."""
+    """Return the text of a field as `format_path` does, but JSON of messages whose values need labels.
+
+    These are repeated messages, such as order lines, and messages with several amounts, such as the details of a price.
+    """
     field = message.DESCRIPTOR.fields_by_name.get(path)
-    if field is None or field.message_type is None or not field.is_repeated or is_map(field):
+    if field is not None and path.startswith(LIMIT_PREFIX):
+        return str(getattr(message, path))
+    if field is None or field.message_type is None or is_map(field):
         return format_path(message, path)
+    if not field.is_repeated:
+        is_json = _has_amounts(field.message_type) and message.HasField(path)
+        return _format_json(getattr(message, path)) if is_json else format_path(message, path)
     if field.message_type is Money.DESCRIPTOR or _is_order_change(field.message_type):
         return format_path(message, path)
     from google.protobuf.json_format import MessageToDict
 
     items = [MessageToDict(item, always_print_fields_with_no_presence=True) for item in getattr(message, path)]
     return json.dumps(restore_integers(items), ensure_ascii=False)
+
+
+def _has_amounts(message_type: Any) -> bool:
+    return sum(field.message_type is Money.DESCRIPTOR for field in message_type.fields) > 1
+
+
+def _format_json(message: Message) -> str:
+    from google.protobuf.json_format import MessageToDict
+
+    document = MessageToDict(message, always_print_fields_with_no_presence=True)
+    return json.dumps(restore_integers(document), ensure_ascii=False)
 
 
 def _format_state(message: Message) -> str:
@@ -96,10 +121,12 @@ def _format_key_state(key: Any) -> str:
 
 def format_amount(money: Money) -> str:
     """Return the text of an amount with its currency, such as `19.90 EUR`."""
-    exact = to_decimal(money)
-    exponent = exact.as_tuple().exponent
-    decimals = max(0 if money.currency_code in WHOLE_CURRENCIES else 2, -exponent if isinstance(exponent, int) else 0)
-    return f"{exact.quantize(Decimal(1).scaleb(-decimals))} {money.currency_code}"
+    return f"{format_decimals(money)} {money.currency_code}"
+
+
+def format_percent(ppm: int) -> str:
+    """Return the text of a share in parts per million, such as `8.875 %`."""
+    return f"{(Decimal(ppm) / PPM_OF_PERCENT).normalize():f} %"
 
 
 def restore_integers(document: Any) -> Any:
@@ -117,8 +144,9 @@ def _format_many(descriptor: Any, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(replace_unprintable(f"{key}={value[key]}") for key in sorted(value))
     items: Sequence[Any] = value
-    separator = "\n" if _is_order_change(descriptor.message_type) else ", "
-    return separator.join(_format_one(descriptor, item) for item in items)
+    if _is_order_change(descriptor.message_type):
+        return "\n".join(_format_one(descriptor, item) for item in items)
+    return ", ".join(_format_one(descriptor, item).replace("\n", " ") for item in items)
 
 
 def _format_line(value: Any) -> str:
@@ -146,6 +174,8 @@ def _is_order_change(message_type: Any) -> bool:
 def _format_message(value: Any) -> str:
     if isinstance(value, Money):
         return format_amount(value)
+    if isinstance(value, AnyMessage):
+        return format_any(value)
     if isinstance(value, Timestamp):
         return value.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
     if _is_order_change(value.DESCRIPTOR):
@@ -162,7 +192,31 @@ def _format_message(value: Any) -> str:
         field.enum_type is None and type(getattr(value, field.name)) is int for field in fields
     ):  # such as quantity rules: 0 is no rule
         return ", ".join(f"{name.replace('_', ' ')} {getattr(value, name)}" for name in names if getattr(value, name))
-    return "\n".join(filter(None, (format_cell(value, name) for name in names)))
+    return "\n".join(filter(None, (_format_part(value, name) for name in names)))
+
+
+def _format_part(message: Message, field: str) -> str:
+    """Return the text of a field inside of a message: a share in percent, and numbers and flags, unless 0, by name."""
+    value = getattr(message, field)
+    is_number = message.DESCRIPTOR.fields_by_name[field].enum_type is None and isinstance(value, int)
+    if not is_number:
+        return format_cell(message, field)
+    if field.endswith(PPM_SUFFIX):
+        return format_percent(value) if value else ""
+    name = field.replace("_", " ")
+    return (name if value is True else f"{name} {value}") if value else ""
+
+
+def format_any(value: AnyMessage, *, indent: int | None = None) -> str:
+    """Return the message in an Any as JSON, on one line by default; its type if this release does not know it."""
+    from google.protobuf.json_format import MessageToDict
+
+    try:
+        document = MessageToDict(value)
+    except TypeError:
+        return f"{replace_unprintable(value.type_url)}, {len(value.value)} bytes"
+    document.pop("@type", None)
+    return escape_document(json.dumps(restore_integers(document), ensure_ascii=False, indent=indent))
 
 
 def _format_enum(enum: Any, number: int) -> str:

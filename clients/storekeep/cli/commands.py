@@ -6,6 +6,7 @@ A command is a function of a `Session` and its own arguments. `command` adds the
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import sys
 from collections.abc import Callable, Collection
@@ -14,13 +15,14 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from storekeep.cli.addresses import ADDRESS, build_address, declare_address_options
+from storekeep.cli.addresses import ADDRESS, build_address, declare_address_options, list_address_parts
 from storekeep.cli.advice import add_advice
 from storekeep.cli.exits import OutputClosed
 from storekeep.cli.outputs import OutputFormat
 from storekeep.cli.prompts import PromptingCommand
 from storekeep.cli.sessions import Session, Settings
 from storekeep.client import DEFAULT_TIMEOUT_S, StorekeepError
+from storekeep.imports.field_names import name_options
 
 P = ParamSpec("P")
 
@@ -86,6 +88,7 @@ def command(
     writes: bool = False,
     shows: bool = True,
     takes_address: bool = False,
+    changes_address: bool = False,
     omitted: Collection[str] = (),
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
     """Return a decorator that registers a command.
@@ -95,12 +98,20 @@ def command(
         writes: add `--dry-run`.
         shows: without `writes`, add `--columns` and `--watch`. With changes, a wrong column would be rejected too late.
         takes_address: add the options of a postal address, which the command gets as `postal_address`.
+        changes_address: add these options, which the command gets as a list of PART=VALUE.
         omitted: parameters of the function that are no options of this command; they keep their defaults.
     """
 
     def register(action: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
-        group.command(name, cls=PromptingCommand, epilog=f"Example: {example}")(
-            _add_shared_options(action, writes=writes, shows=shows, takes_address=takes_address, omitted=omitted)
+        summary = (action.__doc__ or "").partition("\n")[0].partition(". ")[0].removesuffix(".") + "."
+        group.command(name, cls=PromptingCommand, short_help=summary, epilog=f"Example: {example}")(
+            _add_shared_options(
+                action,
+                writes=writes,
+                shows=shows,
+                read_address=build_address if takes_address else list_address_parts if changes_address else None,
+                omitted=omitted,
+            )
         )
         return action
 
@@ -213,10 +224,15 @@ def list_shared_options() -> list[str]:
 
 
 def _add_shared_options(
-    action: Callable[..., None], *, writes: bool, shows: bool, takes_address: bool, omitted: Collection[str]
+    action: Callable[..., None],
+    *,
+    writes: bool,
+    shows: bool,
+    read_address: Callable[..., Any] | None,
+    omitted: Collection[str],
 ) -> Callable[..., None]:
     own = [one for one in _list_parameters(action)[1:] if one.name not in {ADDRESS, *omitted}]
-    address_options = _list_parameters(declare_address_options) if takes_address else []
+    address_options = _list_parameters(declare_address_options) if read_address else []
     shared = _list_parameters(_declare_shared_options)
     if writes or shows:
         shared += _list_parameters(_declare_write_options if writes else _declare_read_options)
@@ -224,21 +240,26 @@ def _add_shared_options(
     names = frozenset(parameter.name for parameter in shared)
 
     @functools.wraps(action)
-    def run(**arguments: Any) -> None:
+    def run(context: typer.Context, **arguments: Any) -> None:
+        gc.enable()  # what every run needs has been imported
         settings = Settings(**{name: arguments.pop(name) for name in names})
-        if address_names:
-            arguments["postal_address"] = build_address(**{name: arguments.pop(name) for name in address_names})
+        if read_address:
+            arguments[ADDRESS] = read_address(**{name: arguments.pop(name) for name in address_names})
         try:
             with Session(settings) as session:
                 try:
                     _show(session, lambda: action(session, **arguments))
                 except StorekeepError as error:
+                    error.message = name_options(
+                        error.message, _list_options(context), repeated=_list_repeated(context)
+                    )
                     raise add_advice(error, session) from None
             sys.stdout.flush()
         except BrokenPipeError:
             raise OutputClosed from None
 
     parameters = [
+        inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
         *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
         *address_options,
         *shared,
@@ -260,6 +281,25 @@ def _show(session: Session, show: Callable[[], None]) -> None:
         show()
 
     watch(show_anew, interval_s=session.settings.interval_s)
+
+
+def _list_options(context: typer.Context) -> dict[str, str]:
+    """Return the options and arguments of the running command by name: `tax_id` -> `--tax-id`, `sku` -> `SKU`.
+
+    The argument of a resource name is left out: its name is also that of the option `--name`, for another field.
+    """
+    parameters = context.command.params
+    options = [option for parameter in parameters for option in parameter.opts if option.startswith("--")]
+    arguments = [one.name for one in parameters if one.param_type_name == "argument" and one.name]
+    return {name: name.upper() for name in arguments if name not in ("name", "names")} | {
+        option.removeprefix("--").replace("-", "_"): option for option in options
+    }
+
+
+def _list_repeated(context: typer.Context) -> set[str]:
+    """Return the options that the command line has more than once."""
+    given = ((parameter.opts, context.params.get(parameter.name or "")) for parameter in context.command.params)
+    return {option for options, values in given if isinstance(values, list) and len(values) > 1 for option in options}
 
 
 def _list_parameters(declaration: Callable[..., None]) -> list[inspect.Parameter]:

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from storekeep.cli.cells import format_amount, format_cell
+from storekeep.cli.receipts import list_price_facts
 from storekeep.cli.screens import Screen
-from storekeep.client import Fulfillment, Listing, Order, OrderLine, OrderNote
+from storekeep.cli.sessions import Session
+from storekeep.client import (
+    Fulfillment,
+    Listing,
+    Order,
+    OrderLine,
+    OrderNote,
+    OrderState,
+    PermissionDenied,
+    StorekeepError,
+)
+from storekeep.client.names import quote_text
 
-FULFILLMENT_COLUMNS = ("fulfillment", "state", "from", "lines", "carrier", "tracking", "shipped", "delivered")
+FULFILLMENT_COLUMNS = ("fulfillment", "state", "shipped", "from", "lines", "carrier", "tracking", "delivered")
+MOVEMENTS_MAX = 1_000
+"""Maximum number of stock movements to read of an order."""
 NOTE_COLUMNS = ("create_time", "actor", "content")
 
 
-def show_order(screen: Screen, order: Order) -> None:
-    """Show an order as a delivery note, or as it is in other formats."""
+def show_order(session: Session, order: Order) -> None:
+    """Show an order as a delivery note, or as it is in other formats.
+
+    The order may have just been changed, so that a failure of what is read in addition is only a notice.
+    """
+    screen = session.screen
     if not screen.has_default_layout:
         screen.show_message(order)
         return
-    screen.show_facts(_list_header_facts(order))
+    locations = [] if session.dry_run else _list_locations(session, order)
+    screen.show_facts(_list_header_facts(order, locations))
     _show_lines(screen, order)
     screen.show_facts(_list_total_facts(order))
 
@@ -35,7 +55,29 @@ def show_notes(screen: Screen, notes: Listing[OrderNote]) -> None:
         screen.show_rows(rows, columns=NOTE_COLUMNS)
 
 
-def _list_header_facts(order: Order) -> Iterable[tuple[str, str]]:
+def _list_locations(session: Session, order: Order) -> list[str]:
+    """Return the locations where units of an order are allocated: the `location` of an order is only the requested one.
+
+    It is empty for callers who may not read stock, for orders with more movements than MOVEMENTS_MAX, and after a
+    notice if the movements cannot be read.
+    """
+    listing = session.client.inventory.list_stock_movements(
+        filter=f"source = {quote_text(order.name)}", page_size=MOVEMENTS_MAX
+    )
+    try:
+        page = listing.page()
+    except PermissionDenied:
+        return []
+    except (StorekeepError, OSError) as error:
+        session.screen.show_notice(f"Where it ships from is not shown: {error}")
+        return []
+    allocated: Counter[str] = Counter()
+    for movement in page.items:
+        allocated[movement.stock_level.partition("/stockLevels/")[0]] += movement.allocated_delta
+    return [] if page.next_page_token else sorted(name for name, units in allocated.items() if units > 0)
+
+
+def _list_header_facts(order: Order, locations: Sequence[str]) -> Iterable[tuple[str, str]]:
     yield "order", order.number
     yield "name", order.name
     yield "state", format_cell(order, "state")
@@ -44,13 +86,14 @@ def _list_header_facts(order: Order) -> Iterable[tuple[str, str]]:
     yield "customer", order.customer
     yield "email", order.email
     yield "phone", order.phone
+    yield "language", order.language_code
     yield "placed", format_cell(order, "create_time")
-    yield "expires", format_cell(order, "expire_time")
+    yield "expires", format_cell(order, "expire_time") if order.state == OrderState.ORDER_STATE_PLACED else ""
     yield "source", order.source
     yield "reference", order.external_reference
     yield "ship to", format_cell(order, "shipping_address")
     yield "bill to", format_cell(order, "billing_address")
-    yield "ship from", order.location
+    yield "ship from", ", ".join(locations)
     yield "ship by", format_cell(order, "ship_by_time")
     yield "deliver by", format_cell(order, "deliver_by_time")
     yield "note", order.note
@@ -74,7 +117,7 @@ def _build_line_row(line: OrderLine) -> dict[str, str]:
     return {
         "line": str(line.line_number),
         "sku": line.sku,
-        "name": line.display_name,
+        "display_name": line.display_name,
         "ordered": str(line.quantity),
         "shipped": str(line.fulfilled_quantity),
         "open": str(line.open_quantity),
@@ -87,6 +130,9 @@ def _build_line_row(line: OrderLine) -> dict[str, str]:
 
 
 def _list_total_facts(order: Order) -> Iterable[tuple[str, str]]:
+    if order.HasField("price_details"):
+        yield from list_price_facts(order.price_details)
+        return
     yield "shipping", format_cell(order, "shipping")
     yield "total", format_amount(order.total)
 
@@ -95,10 +141,10 @@ def _build_fulfillment_row(fulfillment: Fulfillment) -> tuple[str, ...]:
     return (
         fulfillment.name.rpartition("/")[2],
         format_cell(fulfillment, "state"),
+        format_cell(fulfillment, "ship_time"),
         fulfillment.location.rpartition("/")[2],
         "\n".join(f"{line.line_number}: {line.quantity} x {line.sku}" for line in fulfillment.lines),
         fulfillment.carrier,
         "\n".join(parcel.tracking_number for parcel in fulfillment.parcels),
-        format_cell(fulfillment, "ship_time"),
         format_cell(fulfillment, "deliver_time"),
     )

@@ -1,4 +1,4 @@
-"""`storekeep events`: commands that list and show events."""
+"""`storekeep events`: commands that list, watch and show events."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.commands import command, join_filters, make_filter_option, new_group
+from storekeep.cli.commands import command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_event_name
 from storekeep.cli.sessions import Session
-from storekeep.cli.times import Since, build_since_filter
+from storekeep.cli.times import Since, parse_since
+from storekeep.client.names import to_event_name
 
 COLUMNS = ("name", "create_time", "type", "resource", "actor")
 LISTING = ResourceListing(
@@ -27,7 +27,7 @@ def add_events(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = new_group(app, "events", help="List the changes of resources.", example="storekeep events list")
     add_listing(group, LISTING)
-    command(group, "tail", example="storekeep events tail --filter 'type = \"stock_level.*\"'")(follow_events)
+    command(group, "tail", example="storekeep events tail --type 'order.*' --since 1h")(watch_events)
     command(group, "show", example="storekeep events show 42")(show_event)
 
 
@@ -36,13 +36,21 @@ def show_event(session: Session, name: Annotated[str, typer.Argument(help="Numbe
     session.screen.show_message(session.client.events.get(to_event_name(name)))
 
 
-def follow_events(
+def watch_events(
     session: Session,
-    filter: Annotated[str, make_filter_option(*LISTING.filters)] = "",  # noqa: A002 - the name in the contract
-    cursor: Annotated[str | None, typer.Option(help="Start after the event with this cursor.")] = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="Only events of this type, such as order.placed or 'order.*'.")
+    ] = None,
+    resources: Annotated[
+        list[str] | None, typer.Option("--resource", help="Only events of this resource and those in it: orders/ID.")
+    ] = None,
+    cursor: Annotated[str, typer.Option(help="Start after the event with this cursor.")] = "",
     since: Since = "",
 ) -> None:
     """Print new events as they happen, until interrupted; with --since, those since then first."""
-    start = "" if cursor is None and since else cursor
-    events = session.client.events.follow(cursor=start, filter=join_filters(filter, build_since_filter(since)))
-    session.screen.show_stream(events, columns=COLUMNS)
+    if cursor and since:
+        raise typer.BadParameter("give either --cursor or --since")
+    with session.client.events.watch(
+        cursor=cursor, start_time=parse_since(since), event_types=types or (), resources=resources or ()
+    ) as events:
+        session.screen.show_stream(events, columns=COLUMNS)

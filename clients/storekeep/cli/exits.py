@@ -42,7 +42,7 @@ MEANINGS: Mapping[Exit, str] = {
 
 def get_exit_code(error: StorekeepError) -> Exit:
     """Return the exit code for an error of the client."""
-    from storekeep.client import errors  # loaded only if there is an error
+    from storekeep.client import error_families as errors  # loaded only if there is an error
 
     table: tuple[tuple[type[StorekeepError], Exit], ...] = (
         (errors.NotAuthenticated, Exit.NOT_ALLOWED),

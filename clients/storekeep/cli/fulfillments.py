@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -20,64 +20,82 @@ from storekeep.cli.commands import (
     make_filter_option,
     new_group,
 )
-from storekeep.cli.names import to_location_name
 from storekeep.cli.order_options import Parcels, parse_parcels
-from storekeep.cli.orders import find_order_name
+from storekeep.cli.orders import UUID, find_order_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
+from storekeep.cli.texts import ELLIPSIS
 from storekeep.cli.times import Since, build_since_filter
-from storekeep.client import Fulfillment, FulfillmentState
+from storekeep.client import Fulfillment, FulfillmentNotFound, FulfillmentState
+from storekeep.client.names import to_location_name
 
 COLUMNS = ("name", "state", "location", "carrier", "tracking_number", "ship_time", "deliver_time")
 Filter = Annotated[str, make_filter_option("state = PENDING", "location = locations/main", "-tracking_number:*")]
 EXAMPLE = "SK-00001234"
 FULL_EXAMPLE = "SK-00001234/01890a5e-0b3c-7d21-8f6a-2c1b4d5e6f70"
 
+CORRECTABLE = ("PENDING", "SHIPPED", "DELIVERED")
+"""The states in which the carrier and the parcels can change."""
 FOUND_MAX = 500
 """Maximum number of fulfilments of an order to search."""
 
 
-def find_fulfillment_name(session: Session, text: str, *, state: str) -> str:
+def find_fulfillment_name(session: Session, text: str, *, states: Sequence[str] = ()) -> str:
     """Return the resource name of a fulfilment.
 
     Args:
-        text: order and fulfilment, as `ORDER/FULFILLMENT`, or only the order if just one of its fulfilments is in the
-            state. The order may be given by number.
-        state: the state that the command expects, such as `PENDING`.
+        text: order and fulfilment, as `ORDER/FULFILLMENT`, or only the order if just one of its fulfilments is in one
+            of the states. The order may be given by number, and the fulfilment by the beginning of its id, as a table
+            on a narrow terminal shows it.
+        states: the states that the command expects, such as `PENDING` (default: any).
 
-    Raises: OrderNotFound; typer.BadParameter if the order has no or several such fulfilments.
+    Raises: OrderNotFound; FulfillmentNotFound; typer.BadParameter if the order has several such fulfilments.
     """
     order, separator, fulfillment = text.removeprefix("orders/").partition("/")
     order_name = find_order_name(session, order)
-    if separator:
-        return f"{order_name}/fulfillments/{fulfillment.removeprefix('fulfillments/')}"
-    listing = session.client.fulfillments.list(order_name, filter=f"state = {state}", page_size=FOUND_MAX)
-    names = [one.name for one in listing.page().items]
+    beginning = fulfillment.removeprefix("fulfillments/").removesuffix(ELLIPSIS)
+    if separator and (not beginning or UUID.fullmatch(beginning)):
+        return f"{order_name}/fulfillments/{beginning}"
+    accepted = () if separator else states
+    listing = session.client.fulfillments.list(
+        order_name, filter=" OR ".join(f"state = {state}" for state in accepted), page_size=FOUND_MAX
+    )
+    names = [one.name for one in listing.page().items if one.name.rpartition("/")[2].startswith(beginning)]
+    kind = f"{_join_choices(accepted).lower()} fulfilment".strip()
     if len(names) == 1:
         return names[0]
     if not names:
         session.client.orders.get(order_name)  # raises if the order is unknown
-        raise typer.BadParameter(f"order {order} has no {state.lower()} fulfilment; see storekeep orders show {order}")
+        missing = f"{kind} {beginning}".strip()
+        raise FulfillmentNotFound(f"order {order} has no {missing}; see storekeep orders show {order}")
     ids = ", ".join(name.rpartition("/")[2] for name in names)
-    raise typer.BadParameter(f"order {order} has {len(names)} {state.lower()} fulfilments; add / and one of {ids}")
+    found = f"{len(names)} {kind}s" + (f" that begin with {beginning}" if beginning else "")
+    raise typer.BadParameter(f"order {order} has {found}; add / and one of {ids}")
 
 
-def _accept_orders(session: Session, method: Callable[..., Fulfillment], *, state: str) -> Callable[..., Fulfillment]:
+def _join_choices(words: Sequence[str]) -> str:
+    """Return `A, B or C`."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def _accept_orders(
+    session: Session, method: Callable[..., Fulfillment], *, states: Sequence[str]
+) -> Callable[..., Fulfillment]:
     """Wrap a client method so that it also accepts what `find_fulfillment_name` does."""
-    return lambda name, **options: method(find_fulfillment_name(session, name, state=state), **options)
+    return lambda name, **options: method(find_fulfillment_name(session, name, states=states), **options)
 
 
 STEPS = (
     Step(
         "deliver",
         "Mark shipped fulfilments as delivered.",
-        lambda s: _accept_orders(s, s.client.fulfillments.deliver, state="SHIPPED"),
+        lambda s: _accept_orders(s, s.client.fulfillments.deliver, states=("SHIPPED",)),
     ),
     Step(
         "cancel",
         "Cancel fulfilments that have not shipped.",
-        lambda s: _accept_orders(s, s.client.fulfillments.cancel, state="PENDING"),
+        lambda s: _accept_orders(s, s.client.fulfillments.cancel, states=("PENDING",)),
     ),
 )
 
@@ -103,7 +121,15 @@ def add_fulfillments(app: typer.Typer) -> None:
     command(group, "update", example=update, writes=True)(update_fulfillment)
     restock = f"storekeep fulfillments restock {EXAMPLE} --reason 'came back: address unknown'"
     command(group, "restock", example=restock, writes=True)(restock_fulfillment)
-    add_steps(group, STEPS, noun="fulfillments", example_name=EXAMPLE, to_name=str, columns=COLUMNS)
+    add_steps(
+        group,
+        STEPS,
+        noun="fulfillments",
+        example_name=EXAMPLE,
+        to_name=str,
+        columns=COLUMNS,
+        show_one=lambda session, fulfillment: session.screen.show_message(fulfillment),
+    )
 
 
 def list_fulfillments(
@@ -127,12 +153,17 @@ def list_fulfillments(
         page_size=compute_page_size(limit),
         include_total_size=total,
     )
-    session.show_listing(listing, columns=COLUMNS, limit=limit)
+    session.show_listing(
+        listing,
+        columns=COLUMNS,
+        limit=limit,
+        check_parent=(lambda: session.client.orders.get(parent)) if order else None,
+    )
 
 
-def show_fulfillment(session: Session, name: FullName) -> None:
+def show_fulfillment(session: Session, name: Name) -> None:
     """Show one fulfilment and its lines."""
-    full_name = find_fulfillment_name(session, name, state="PENDING")
+    full_name = find_fulfillment_name(session, name)
     session.screen.show_message(session.client.fulfillments.get(full_name))
 
 
@@ -146,7 +177,7 @@ def ship_fulfillment(
 ) -> None:
     """Mark a fulfilment as shipped. Its units leave the stock."""
     shipped = session.client.fulfillments.ship(
-        find_fulfillment_name(session, name, state="PENDING"),
+        find_fulfillment_name(session, name, states=("PENDING",)),
         carrier=carrier,
         tracking_number=tracking,
         parcels=parse_parcels(parcel or ()),
@@ -167,7 +198,7 @@ def update_fulfillment(
     """Change the carrier or the parcels of a fulfilment, also after it is shipped. The parcels replace all others."""
     changes, mask = build_update(
         Fulfillment,
-        find_fulfillment_name(session, name, state="SHIPPED"),
+        find_fulfillment_name(session, name, states=CORRECTABLE),
         etag=etag,
         clear=clear or (),
         carrier=carrier,
@@ -186,9 +217,9 @@ def restock_fulfillment(
     reason: Annotated[str, typer.Option("--reason", help="Reason, recorded in the history.")] = "",
     etag: Etag = "",
 ) -> None:
-    """Take the units of a shipped fulfilment back into stock, so that they can be fulfilled again or cancelled."""
+    """Take the units of a shipped or delivered fulfilment back into stock, to be fulfilled again or cancelled."""
     restocked = session.client.fulfillments.restock(
-        find_fulfillment_name(session, name, state="SHIPPED"),
+        find_fulfillment_name(session, name, states=("SHIPPED", "DELIVERED")),
         location=to_location_name(location) if location else "",
         reason=reason,
         etag=etag,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -32,8 +33,10 @@ class Source:
 
 
 SOURCES: Mapping[str, Source] = {
-    "login": Source("Store an address and an API key after verifying them with the server.", "login", "add_login"),
-    "logout": Source("Remove the stored address and API key.", "login", "add_login"),
+    "login": Source(
+        "Store an address with an API key or a session, after verifying them with the server.", "login", "add_login"
+    ),
+    "logout": Source("Remove the stored login.", "login", "add_login"),
     "whoami": Source("Show the account of the login and its permissions.", "login", "add_login"),
     "products": Source("Manage products. SKUs and prices belong to their variants.", "products", "add_products"),
     "variants": Source("Manage the variants of products: SKUs, prices, options.", "variants", "add_variants"),
@@ -43,17 +46,32 @@ SOURCES: Mapping[str, Source] = {
     "reservations": Source("Reserve stock until an expiry time.", "reservations", "add_reservations"),
     "customers": Source("Manage customers and their addresses.", "customers", "add_customers"),
     "orders": Source("Place, change and deliver orders.", "orders", "add_orders"),
+    "quote": Source("Show what an order would cost now, with discounts and taxes.", "quotes", "add_quote"),
+    "quotes": Source("Offer orders at fixed prices, until a time.", "quotes", "add_quotes"),
     "fulfillments": Source("Show, ship, correct and cancel fulfilments.", "fulfillments", "add_fulfillments"),
+    "prices": Source("Manage prices for customer groups, quantities and times.", "prices", "add_prices"),
+    "zones": Source("Manage tax zones.", "taxes", "add_zones"),
+    "taxes": Source("Manage tax rates.", "taxes", "add_taxes"),
+    "promotions": Source("Manage promotions: discounts with conditions.", "promotions", "add_promotions"),
+    "coupons": Source("Manage coupons of promotions.", "coupons", "add_coupons"),
+    "shipping": Source("Manage shipping methods and their prices.", "shipping", "add_shipping"),
     "webhooks": Source("Send events to your own servers over HTTPS.", "webhooks", "add_webhooks"),
     "audit": Source("Read and verify the audit log.", "audit", "add_audit"),
     "events": Source("List the changes of resources.", "events", "add_events"),
     "accounts": Source("Manage the service accounts of programs and administrators.", "accounts", "add_accounts"),
+    "users": Source("Manage the people who sign in with a password.", "users", "add_users"),
     "roles": Source("Manage roles, which are named sets of permissions.", "accounts", "add_roles"),
     "keys": Source("Manage the API keys of service accounts.", "keys", "add_keys"),
     "health": Source("Show the status of each service.", "health", "add_health"),
     "api": Source("Call any method of the contract with a request in JSON.", "api", "add_api"),
+    "open": Source("Open the web console in the browser, and print the address.", "consoles", "add_consoles"),
+    "completion": Source(
+        "Print the completion script of a shell: bash, zsh, fish or powershell.", "completion", "add_completion"
+    ),
     "import": Source(
-        "Import products, customers, stock and historic orders from CSV files.", "imports.commands", "add_imports"
+        "Import categories, products, prices, coupons, customers, stock and historic orders from CSV files.",
+        "imports.commands",
+        "add_imports",
     ),
 }
 """The first word of a command line -> its source, in the order of the help."""
@@ -63,6 +81,10 @@ class LazyCommands(TyperGroup):
     """The commands of `SOURCES`. A command is loaded when it is run; lists show its summary only."""
 
     _shows_summaries = False
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options of the program. typer's `--show-completion` ignores the shell that is named after it."""
+        return [parameter for parameter in super().get_params(ctx) if parameter.name != "show_completion"]
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands."""
@@ -74,7 +96,7 @@ class LazyCommands(TyperGroup):
         if source is None:
             return None
         if self._shows_summaries:
-            return TyperCommand(cmd_name, help=source.summary)
+            return TyperCommand(cmd_name, short_help=source.summary)
         return load_command(cmd_name, source)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -101,9 +123,10 @@ class LazyCommands(TyperGroup):
             self._shows_summaries = False
 
 
+@cache
 def load_command(name: str, source: Source) -> Any:
-    """Import the module of a command and return the command."""
-    app = typer.Typer()
+    """Import the module of a command and return the command, which is built once: that takes some 50 ms."""
+    app = typer.Typer(rich_markup_mode=None)
     getattr(import_module(f"storekeep.cli.{source.module}"), source.function)(app)
     return typer.main.get_group(app).commands[name]
 

@@ -21,13 +21,13 @@ from storekeep.cli.commands import (
     new_group,
 )
 from storekeep.cli.exits import Exit
-from storekeep.cli.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
 from storekeep.cli.outputs import check_columns, parse_columns
 from storekeep.cli.pairs import parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.times import Since, build_since_filter
 from storekeep.cli.variants import find_variant_name
 from storekeep.client import StockDifference, StockLevel, StockMovementCause
+from storekeep.client.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
 
 LEVEL_COLUMNS = ("sku", "name", "on_hand", "reserved", "allocated", "available", "update_time")
 MOVEMENT_COLUMNS = (
@@ -105,10 +105,12 @@ def show_stock(
     )
     if not levels:
         check_columns(StockLevel.DESCRIPTOR, parse_columns(session.settings.columns))
-        find_variant_name(session, sku)  # raises if the SKU is unknown
+        session.check_parent(lambda: find_variant_name(session, sku))
+        _check_location(session, location)
     session.screen.show_messages(levels, columns=LEVEL_COLUMNS, descriptor=StockLevel.DESCRIPTOR)
     if not levels:
-        session.screen.show_notice(f"No stock level exists for {sku}.")
+        place = "" if location == "-" else f" at {to_location_name(location)}"
+        session.screen.show_notice(f"No stock level exists for {sku}{place}.")
     elif movements and session.screen.has_default_layout:
         location_filter = "" if location == "-" else f"location = {quote_text(to_location_name(location))}"
         listing = session.client.inventory.list_stock_movements(
@@ -117,6 +119,15 @@ def show_stock(
             page_size=compute_page_size(movements),
         )
         session.screen.show_messages(islice(listing, movements), columns=LAST_COLUMNS)
+
+
+def _check_location(session: Session, location: str) -> None:
+    """Raise an error if a location does not exist, whose list is empty; `-` is all locations.
+
+    Raises: LocationNotFound.
+    """
+    if location != "-":
+        session.check_parent(lambda: session.client.inventory.get_location(to_location_name(location)))
 
 
 def list_stock(
@@ -135,7 +146,9 @@ def list_stock(
         page_size=compute_page_size(limit),
         include_total_size=total,
     )
-    session.show_listing(listing, columns=LEVEL_COLUMNS, limit=limit)
+    session.show_listing(
+        listing, columns=LEVEL_COLUMNS, limit=limit, check_parent=lambda: _check_location(session, location)
+    )
 
 
 def check_stock(
@@ -185,7 +198,9 @@ def adjust_stock(
     sku: Sku,
     by: Annotated[int, typer.Option("--by", min=-UNITS_MAX, max=UNITS_MAX, help="Units to add; negative to remove.")],
     location: LocationOption = None,
-    cause: Annotated[Cause, typer.Option("--cause", help="Kind of the stock movement.")] = Cause.ADJUST,
+    cause: Annotated[
+        Cause, typer.Option("--cause", help="Kind of movement: receive and return add units, write-off removes them.")
+    ] = Cause.ADJUST,
     reason: Reason = "",
     etag: Etag = "",
 ) -> None:
@@ -212,15 +227,20 @@ def update_stock(
     safety_threshold: Annotated[
         int | None, typer.Option("--safety-threshold", min=0, max=UNITS_MAX, help="Units that are kept back from sale.")
     ] = None,
+    low_stock_threshold: Annotated[
+        int | None,
+        typer.Option("--low-stock-threshold", min=0, max=UNITS_MAX, help="Units left at which the stock is low."),
+    ] = None,
     etag: Etag = "",
 ) -> None:
-    """Change the backorder limit and safety threshold of a stock level."""
+    """Change the backorder limit and the thresholds of a stock level."""
     changes, mask = build_update(
         StockLevel,
         to_stock_level_name(sku, location=session.choose_location(location, default=MAIN_LOCATION)),
         etag=etag,
         backorder_limit=backorder_limit,
         safety_threshold=safety_threshold,
+        low_stock_threshold=low_stock_threshold,
     )
     level = session.client.inventory.update_stock_level(changes, update_mask=mask, **session.write_options)
     session.screen.show_message(level)
@@ -237,7 +257,7 @@ def transfer_stock(
     transfer = session.client.inventory.transfer_stock(
         source=to_location_name(source),
         destination=to_location_name(destination),
-        lines=parse_order_lines(line),
+        lines=parse_order_lines(line, option=""),
         reason=reason,
         **session.write_options,
     )
@@ -302,4 +322,9 @@ def list_movements(
         page_size=compute_page_size(limit),
         include_total_size=total,
     )
-    session.show_listing(listing, columns=MOVEMENT_COLUMNS, limit=limit)
+    session.show_listing(
+        listing,
+        columns=MOVEMENT_COLUMNS,
+        limit=limit,
+        check_parent=(lambda: find_variant_name(session, sku)) if sku else None,
+    )

@@ -9,10 +9,10 @@ import typer
 
 from storekeep.cli.accounts import Permissions
 from storekeep.cli.commands import LIMIT, Etag, Limit, OrderBy, Total, command, make_filter_option, new_group
-from storekeep.cli.names import to_account_name, to_key_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import ApiKey
+from storekeep.client.names import to_account_name, to_key_name
 
 COLUMNS = ("name", "state", "display_name", "scopes", "create_time", "expire_time", "revoke_time")
 Filter = Annotated[str, make_filter_option('display_name = "till*"', 'create_time > "2026-01-31T00:00:00Z"')]

@@ -9,11 +9,11 @@ import typer
 from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import Etag, Label, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_location_name
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Address, Location
+from storekeep.client.names import to_location_name
 
 LOCATION_COLUMNS = ("name", "display_name", "priority", "address", "update_time")
 LOCATION_LISTING = ResourceListing(

@@ -1,23 +1,33 @@
-"""Logins: the address and API key stored by `storekeep login`, in a file that only its owner can read.
+"""Logins: the address and the API key or session stored by `storekeep login`, in files that only their owner can read.
 
-A stored key is sent only to the address that it was stored with. The access token of the key is kept beside it.
+A stored key or session is sent only to the address that it was stored with. Access tokens are kept beside the login.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from storekeep.cli.files import PRIVATE_MODE, create_file, describe_os_error
-from storekeep.client import StoredToken
+from storekeep.client import StoredSession, StoredToken
 from storekeep.client.files import read_regular_file
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 FOLDER_MODE = 0o700
+LOCK_WAIT_MAX_S = 60.0
+"""Maximum wait for other commands to refresh the session, twice the default deadline of a call."""
+LOCK_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ class Login:
     Attributes:
         currency_code: ISO 4217 code of the currency of commands that name none; empty for no default.
         location: id of the location of commands that name none; empty for no default.
+        console: address of the web console; empty for the one of a server on this machine.
+        email: the email address of the user whose session is stored beside the login; empty for an API key.
     """
 
     address: str
@@ -37,6 +49,8 @@ class Login:
     plaintext: bool = False
     currency_code: str = ""
     location: str = ""
+    email: str = ""
+    console: str = ""
 
 
 class LoginUnreadable(Exception):
@@ -72,7 +86,11 @@ def write_login(login: Login) -> Path:
 
 
 def remove_login() -> bool:
-    """Remove the stored login and its access token. Return whether there was a login."""
+    """Remove the stored login with its tokens. Return whether there was a login.
+
+    Raises: OSError.
+    """
+    remove_session()
     get_token_path().unlink(missing_ok=True)
     try:
         get_login_path().unlink()
@@ -104,6 +122,96 @@ class StoredTokens:
         """Store a token in place of the previous one."""
         with contextlib.suppress(OSError):
             _write_private(get_token_path(), {"login": self._owner, **asdict(token)})
+
+
+class StoredSessions:
+    """The session of the user who is logged in: each command goes on with it, and refreshes it when it must."""
+
+    def __init__(self, login: Login) -> None:
+        self._owner = hashlib.sha256(f"{login.address}\n{login.email}".encode()).hexdigest()
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other commands from refreshing the session; see `lock_sessions`."""
+        return lock_sessions()
+
+    def load(self) -> StoredSession | None:
+        """Return the session of this login; None if there is none."""
+        try:
+            document = json.loads(read_regular_file(get_session_path()))
+            if document.pop("login") != self._owner:
+                return None
+            return StoredSession(**document)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def save(self, session: StoredSession) -> None:
+        """Store a session in place of the previous one.
+
+        Raises: OSError.
+        """
+        _write_private(get_session_path(), {"login": self._owner, **asdict(session)})
+
+
+def get_session_path() -> Path:
+    """Return the path of the file with the session of a user, beside the login file."""
+    return get_login_path().with_name("session.json")
+
+
+def remove_session() -> None:
+    """Remove the session of a user with its lock file, when no other command is refreshing it.
+
+    Raises: OSError.
+    """
+    paths = get_session_path(), _get_lock_path()
+    if any(path.exists() for path in paths):
+        with lock_sessions():
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock_sessions() -> Iterator[None]:
+    """Keep other commands from refreshing or removing the session. Where files cannot be locked, they may do so.
+
+    Raises: TimeoutError after LOCK_WAIT_MAX_S, OSError.
+    """
+    if fcntl is None:
+        yield
+        return
+    path, give_up_s = _get_lock_path(), time.monotonic() + LOCK_WAIT_MAX_S
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_MODE)
+        try:
+            if _try_lock(handle) and _is_still_at(path, handle):
+                yield
+                return
+        finally:
+            os.close(handle)
+        if time.monotonic() > give_up_s:
+            problem = f"another command has locked it for more than {LOCK_WAIT_MAX_S:g} s"
+            raise TimeoutError(errno.ETIMEDOUT, problem, str(path))
+        time.sleep(LOCK_POLL_S)
+
+
+def _try_lock(handle: int) -> bool:
+    """Lock a file until its handle is closed. Return False if another handle has locked it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_still_at(path: Path, handle: int) -> bool:
+    """Return whether a path still leads to an open file: `remove_session` may have removed it."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _get_lock_path() -> Path:
+    return get_session_path().with_suffix(".lock")
 
 
 def get_token_path() -> Path:

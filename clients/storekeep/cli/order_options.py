@@ -40,10 +40,12 @@ Parcels = Annotated[
 ]
 
 
-def merge_address(address: Address, texts: Iterable[str]) -> Address:
+def merge_address(address: Address, texts: Iterable[str], *, option: str) -> Address:
     """Return an address with other parts, such as `postal_code=H91` or `city=Graz`. Streets are its lines in order.
 
     A part has its name in the contract, or that of the option for it in other commands. A country may be given by name.
+
+    `option`: the option that has the texts, for the error.
 
     Raises: typer.BadParameter.
     """
@@ -53,13 +55,16 @@ def merge_address(address: Address, texts: Iterable[str]) -> Address:
     for part, value in (split_pair(text, form="PART=VALUE", example="locality=Graz") for text in texts):
         field = PART_OPTIONS.get(part, part)
         if field not in PARTS:
-            raise typer.BadParameter(f"{part!r} is not one of: {', '.join((*PART_OPTIONS, *PARTS))}")
+            raise typer.BadParameter(f"{option}: {part!r} is not one of: {', '.join((*PART_OPTIONS, *PARTS))}")
         if field == LINES:
             lines.append(value)
         else:
-            setattr(merged, field, parse_country(value) if field == COUNTRY and value else value)
+            is_country = field == COUNTRY and value
+            setattr(merged, field, parse_country(value, option=f"{option} {part}") if is_country else value)
     if lines:
         merged.address_lines[:] = [line for line in lines if line]
+    if not merged.region_code and merged != Address():
+        raise typer.BadParameter(f"an address needs a country, and this one has none: add {option} country=DE")
     return merged
 
 

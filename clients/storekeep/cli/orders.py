@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -23,17 +23,25 @@ from storekeep.cli.commands import (
     make_filter_option,
     new_group,
 )
-from storekeep.cli.names import quote_text, to_customer_name, to_full_name, to_location_name, to_reservation_name
 from storekeep.cli.order_options import AddressParts, BillingParts, merge_address
 from storekeep.cli.pairs import parse_amount, parse_labels, parse_line_units, parse_order_lines
+from storekeep.cli.quotes import Certificate, Codes, Exempt, Language, Method, build_exemption, to_method_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
 from storekeep.cli.times import Since, build_since_filter, parse_time
 from storekeep.client import Address, Order, OrderState, WriteOptions, to_timestamp
+from storekeep.client.names import (
+    quote_text,
+    to_customer_name,
+    to_full_name,
+    to_location_name,
+    to_quote_name,
+    to_reservation_name,
+)
 
 STEP_COLUMNS = ("sequence", "create_time", "method", "from_state", "to_state", "reason", "actor")
-HISTORY_COLUMNS = (*STEP_COLUMNS, "changes")
+HISTORY_COLUMNS = ("sequence", "create_time", "method", "changes", "reason", "actor", "from_state", "to_state")
 COLUMNS = ("number", "customer", "state", "total", "create_time", "external_reference")
 Filter = Annotated[
     str,
@@ -86,8 +94,8 @@ def add_orders(app: typer.Typer) -> None:
     command(group, "list", example="storekeep orders list --customer ernst --state placed")(list_orders)
     command(group, "search", example="storekeep orders search 'ernst handel'")(search_orders)
     command(group, "show", example=f"storekeep orders show {EXAMPLE}")(show_order)
-    update = f"storekeep orders update {EXAMPLE} --ship-to postal_code=8010 --label gift=yes --deliver-by 2026-12-24"
-    command(group, "update", example=update, writes=True)(update_order)
+    update = f"storekeep orders update {EXAMPLE} --postal-code 8010 --label gift=yes --deliver-by 2026-12-24"
+    command(group, "update", example=update, writes=True, changes_address=True)(update_order)
     cancel = f"storekeep orders cancel {EXAMPLE} --reason 'ordered by mistake'"
     command(group, "cancel", example=cancel, writes=True)(cancel_order)
     lines = f"storekeep orders cancel-lines {EXAMPLE} --line 1=2 --line 3 --reason 'sold out'"
@@ -102,7 +110,15 @@ def add_orders(app: typer.Typer) -> None:
     command(group, "note", example=note, writes=True)(add_note)
     command(group, "notes", example=f"storekeep orders notes {EXAMPLE}")(list_notes)
     command(group, "history", example=f"storekeep orders history {EXAMPLE}")(show_history)
-    add_steps(group, STEPS, noun="orders", example_name=EXAMPLE, to_name=str, columns=COLUMNS)
+    add_steps(
+        group,
+        STEPS,
+        noun="orders",
+        example_name=EXAMPLE,
+        to_name=str,
+        columns=COLUMNS,
+        show_one=delivery_notes.show_order,
+    )
 
 
 def place_order(
@@ -129,13 +145,22 @@ def place_order(
         bool, typer.Option("--unique-reference", help="Fail if an order with this source and reference exists.")
     ] = False,
     note: Annotated[str, typer.Option("--note", help="Note, shown with the order.")] = "",
-    shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
+    shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost, such as 4.90.")] = "",
     email: Annotated[str, typer.Option("--email", help="Email address (default: the customer's).")] = "",
     phone: Annotated[str, typer.Option("--phone", help="Phone number (default: the customer's).")] = "",
+    language: Language = "",
     bill_to: BillingParts = None,
     ship_by: Annotated[str, typer.Option("--ship-by", metavar="TIME", help="Promised time of shipment.")] = "",
     deliver_by: Annotated[str, typer.Option("--deliver-by", metavar="TIME", help="Promised time of delivery.")] = "",
     label: Label = None,
+    coupon: Codes = None,
+    shipping_method: Method = "",
+    tax_exempt: Exempt = "",
+    tax_certificate: Certificate = "",
+    expected_total: Annotated[
+        str, typer.Option("--expected-total", metavar="AMOUNT", help="Fail if the order costs another total.")
+    ] = "",
+    quote: Annotated[str, typer.Option("--quote", help="Accept this quote: it has this customer and lines.")] = "",
     request_id: Annotated[
         str, typer.Option("--request-id", help="Idempotency key, a UUID: a repeat does not place a second order.")
     ] = "",
@@ -160,15 +185,21 @@ def place_order(
         reservations=[to_reservation_name(name) for name in reservation or ()],
         source=source,
         unique_external_reference=unique_reference,
-        billing_address=merge_address(Address(), bill_to) if bill_to else None,
+        billing_address=merge_address(Address(), bill_to, option="--bill-to") if bill_to else None,
         email=email,
         phone=phone,
+        language_code=language,
         labels=parse_labels(label or ()),
         ship_by_time=parse_time(ship_by) if ship_by else None,
         deliver_by_time=parse_time(deliver_by) if deliver_by else None,
+        coupon_codes=coupon or (),
+        shipping_method=to_method_name(shipping_method),
+        tax_exemption=build_exemption(tax_exempt, tax_certificate),
+        expected_total=parse_amount(expected_total, currency_code=currency_code) if expected_total else None,
+        quote=to_quote_name(quote) if quote else "",
         **options,
     )
-    delivery_notes.show_order(session.screen, order)
+    delivery_notes.show_order(session, order)
 
 
 def list_orders(
@@ -189,7 +220,12 @@ def list_orders(
         page_size=compute_page_size(limit),
         include_total_size=total,
     )
-    session.show_listing(listing, columns=COLUMNS, limit=limit)
+    session.show_listing(
+        listing,
+        columns=COLUMNS,
+        limit=limit,
+        check_parent=(lambda: session.client.customers.get(to_customer_name(customer))) if customer else None,
+    )
 
 
 def search_orders(
@@ -206,7 +242,7 @@ def show_order(session: Session, name: Name) -> None:
     """Show an order with its lines, fulfilments, notes and history. In other formats, only the order."""
     client, screen = session.client, session.screen
     order = client.orders.get(find_order_name(session, name))
-    delivery_notes.show_order(screen, order)
+    delivery_notes.show_order(session, order)
     if screen.has_default_layout:
         delivery_notes.show_deliveries(screen, list(client.fulfillments.list(order.name)))
         delivery_notes.show_notes(screen, client.orders.list_notes(order.name))
@@ -218,6 +254,9 @@ def update_order(
     name: Name,
     email: Annotated[str | None, typer.Option("--email", help="Email address for questions.")] = None,
     phone: Annotated[str | None, typer.Option("--phone", help="Phone number for questions.")] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="TAG", help="Language of new lines and messages, such as de.")
+    ] = None,
     ship_to: AddressParts = None,
     bill_to: BillingParts = None,
     shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
@@ -229,8 +268,13 @@ def update_order(
     clear: Clear = None,
     reason: Reason = "",
     etag: Etag = "",
+    postal_address: Sequence[str] = (),
 ) -> None:
-    """Change the given fields of an order. Labels replace all labels, parts of an address only these parts."""
+    """Change the given fields of an order. Labels replace all labels, parts of an address only these parts.
+
+    --city and the other parts change the address to ship to, as --ship-to does; --ship-to region= removes a part.
+    """
+    ship_to = [*postal_address, *(ship_to or ())]
     order = session.client.orders.get(find_order_name(session, name))
     if ship_to or bill_to:
         etag = etag or order.etag  # because the other parts of the address are sent too
@@ -241,8 +285,9 @@ def update_order(
         clear=clear or (),
         email=email,
         phone=phone,
-        shipping_address=merge_address(order.shipping_address, ship_to) if ship_to else None,
-        billing_address=merge_address(order.billing_address, bill_to) if bill_to else None,
+        language_code=language,
+        shipping_address=merge_address(order.shipping_address, ship_to, option="--ship-to") if ship_to else None,
+        billing_address=merge_address(order.billing_address, bill_to, option="--bill-to") if bill_to else None,
         shipping=parse_amount(shipping, currency_code=order.total.currency_code) if shipping else None,
         ship_by_time=to_timestamp(parse_time(ship_by)) if ship_by else None,
         deliver_by_time=to_timestamp(parse_time(deliver_by)) if deliver_by else None,
@@ -251,7 +296,7 @@ def update_order(
         labels=parse_labels(label) if label else None,
     )
     updated = session.client.orders.update(changes, update_mask=mask, reason=reason, **session.write_options)
-    delivery_notes.show_order(session.screen, updated)
+    delivery_notes.show_order(session, updated)
 
 
 def cancel_order(session: Session, name: Name, reason: Reason = "", etag: Etag = "") -> None:
@@ -259,7 +304,7 @@ def cancel_order(session: Session, name: Name, reason: Reason = "", etag: Etag =
     order = session.client.orders.cancel(
         find_order_name(session, name), reason=reason, etag=etag, **session.write_options
     )
-    delivery_notes.show_order(session.screen, order)
+    delivery_notes.show_order(session, order)
 
 
 def cancel_lines(session: Session, name: Name, line: Units, reason: Reason = "", etag: Etag = "") -> None:
@@ -267,7 +312,7 @@ def cancel_lines(session: Session, name: Name, line: Units, reason: Reason = "",
     order = session.client.orders.cancel_lines(
         find_order_name(session, name), parse_line_units(line), reason=reason, etag=etag, **session.write_options
     )
-    delivery_notes.show_order(session.screen, order)
+    delivery_notes.show_order(session, order)
 
 
 def edit_order(
@@ -288,11 +333,15 @@ def edit_order(
 ) -> None:
     """Edit the lines of an order with no shipped units, all changes or none."""
     orders, order_name = session.client.orders, find_order_name(session, name)
-    added, changed, removed = parse_order_lines(add or ()), parse_line_units(change or ()), remove or ()
+    added, changed, removed = (
+        parse_order_lines(add or (), option="--add"),
+        parse_line_units(change or (), option="--change"),
+        remove or (),
+    )
     order = orders.apply_edit(
         order_name, add=added, change=changed, remove=removed, reason=reason, etag=etag, **session.write_options
     )
-    delivery_notes.show_order(session.screen, order)
+    delivery_notes.show_order(session, order)
 
 
 def hold_order(session: Session, name: Name, reason: Reason = "", etag: Etag = "") -> None:
@@ -300,7 +349,7 @@ def hold_order(session: Session, name: Name, reason: Reason = "", etag: Etag = "
     order = session.client.orders.hold(
         find_order_name(session, name), reason=reason, etag=etag, **session.write_options
     )
-    delivery_notes.show_order(session.screen, order)
+    delivery_notes.show_order(session, order)
 
 
 def fulfill_order(

@@ -10,13 +10,13 @@ import typer
 from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import LIMIT, Etag, Label, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_category_name, to_product_name
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.cli.times import parse_time
 from storekeep.cli.translations import Description, Language, Name, Remove, Tag, translate
 from storekeep.client import Product, ProductMedia, ProductState, to_timestamp
+from storekeep.client.names import to_category_name, to_product_name
 
 COLUMNS = ("name", "display_name", "category", "state", "update_time")
 VARIANT_COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")

@@ -13,7 +13,20 @@ MISSING = "MissingParameter"
 
 
 class PromptingCommand(TyperCommand):
-    """A command that asks for what is missing if a person can answer."""
+    """A command that asks for what is missing if a person can answer. Its help has a section for each panel."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and options to the help: own ones first, then those of each panel."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            default = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            panel = getattr(parameter, "rich_help_panel", None) or default
+            if record := parameter.get_help_record(ctx):
+                sections.setdefault(panel, []).append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, with the answers to prompts after them.

@@ -9,11 +9,11 @@ import typer
 from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import Etag, Label, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_location_name, to_reservation_name
 from storekeep.cli.pairs import parse_labels, parse_order_lines
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Reservation, ReservationLine, ReservationState
+from storekeep.client.names import to_location_name, to_reservation_name
 
 COLUMNS = ("name", "state", "reference", "expire_time", "order", "create_time")
 LISTING = ResourceListing(
@@ -21,7 +21,7 @@ LISTING = ResourceListing(
     example="storekeep reservations list --state active",
     method=lambda session: session.client.inventory.list_reservations,
     columns=COLUMNS,
-    filters=("state = ACTIVE", 'reference = "cart*"'),
+    filters=("state = ACTIVE", 'reference = "cart-17"'),
     is_time_ordered=True,
     states=lambda: ReservationState,
 )

@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+import typer
 from google.protobuf.message import Message
 
 from storekeep.cli.cells import format_cell, format_csv_path, format_path, restore_integers
@@ -158,7 +159,7 @@ class Screen:
         if not self._is_empty:
             self._out.print()
         self._is_empty = False
-        self._out.print(table, crop=False)
+        self._out.print_table(table)
 
 
 def to_document(message: Message, columns: Sequence[str] = ()) -> dict[str, Any]:
@@ -207,5 +208,11 @@ def _write_lines(texts: Iterable[str]) -> None:
 
 
 def _get_name(message: Message, column: str) -> str:
-    """Return the resource name of a message, or the text of its `column` if it has none."""
+    """Return the resource name of a message, or the text of its `column` if it has none.
+
+    Raises: typer.BadParameter if that is not a text.
+    """
+    fields = message.DESCRIPTOR.fields_by_name
+    if "name" not in fields and fields[column].message_type is not None:
+        raise typer.BadParameter("this result has no name: use --output json, csv or table")
     return format_cell(message, "name" if "name" in message.DESCRIPTOR.fields_by_name else column)

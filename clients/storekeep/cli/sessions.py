@@ -6,6 +6,8 @@ Options take precedence over the environment, and both over the login file. The 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
@@ -16,12 +18,21 @@ from typing import Self, TypeVar
 import typer
 from google.protobuf.message import Message
 
-from storekeep.cli.logins import Login, StoredTokens, read_login
-from storekeep.cli.names import to_location_name
+from storekeep.cli.logins import Login, StoredSessions, StoredTokens, read_login
 from storekeep.cli.outputs import OutputFormat, choose_format, parse_columns
 from storekeep.cli.prompts import ask, can_prompt
 from storekeep.cli.screens import Screen
-from storekeep.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Listing, Storekeep, Tls, WriteOptions, add_default_port
+from storekeep.client import (
+    DEFAULT_ADDRESS,
+    DEFAULT_TIMEOUT_S,
+    Listing,
+    NotAllowed,
+    Storekeep,
+    Tls,
+    WriteOptions,
+    add_default_port,
+)
+from storekeep.client.names import to_location_name
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -95,6 +106,7 @@ class Session:
             tls=_build_tls(login),
             timeout_s=self.settings.timeout_s,
             token_cache=StoredTokens(login) if self._is_stored(login) else None,
+            session_store=StoredSessions(login) if login.email and not login.api_key else None,
         )
 
     def _is_stored(self, login: Login) -> bool:
@@ -134,7 +146,7 @@ class Session:
         """Make this run a dry run if it changes `many` resources, unless `--yes` was given.
 
         Args:
-            action: what changes many resources, for the notice.
+            action: the command and what it changes, for the notice, such as "cancel with 3 names".
 
         Raises: typer.BadParameter for both `--yes` and `--dry-run`.
         """
@@ -143,12 +155,24 @@ class Session:
         if yes or self.dry_run or not many:
             return
         self.dry_run = True
-        self.screen.show_notice(f"{action} changes many resources, so this is a dry run. Add --yes to apply it.")
+        self.screen.show_notice(f"This is a dry run: {action} needs --yes to change anything.")
 
-    def show_listing(self, listing: Listing[MessageT], *, columns: tuple[str, ...], limit: int) -> None:
-        """Show the first `limit` resources of a list (0: all), and print a notice of its total or if there are more."""
+    def show_listing(
+        self,
+        listing: Listing[MessageT],
+        *,
+        columns: tuple[str, ...],
+        limit: int,
+        check_parent: Callable[[], object] | None = None,
+    ) -> None:
+        """Show the first `limit` resources of a list (0: all), and print a notice of its total or if there are more.
+
+        `check_parent`: see `check_parent`; called if the list is empty.
+        """
         pages = listing.pages()
         first = next(pages)
+        if check_parent is not None and not first.items:
+            self.check_parent(check_parent)
         items = chain(first.items, chain.from_iterable(page.items for page in pages))
         shown_items = islice(items, limit) if limit else items
         self.screen.show_messages(shown_items, columns=columns, descriptor=first.item_descriptor)
@@ -157,6 +181,16 @@ class Session:
         if first.total_size is not None:
             more = "more than " if first.total_size_is_lower_bound else ""
             self.screen.show_notice(f"Total: {more}{first.total_size:,}.")
+
+    def check_parent(self, check: Callable[[], object]) -> None:
+        """Call `check`, which raises if the resource does not exist whose list is empty.
+
+        A caller that may not read this resource learns nothing of it.
+
+        Raises: StorekeepError.
+        """
+        with suppress(NotAllowed):
+            check()
 
     def __enter__(self) -> Self:
         return self
@@ -193,6 +227,8 @@ def _resolve_login(settings: Settings, *, stored: Login | None) -> Login:
         plaintext=settings.plaintext or base.plaintext,
         currency_code=base.currency_code,
         location=base.location,
+        console=base.console,
+        email=base.email,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from google.protobuf.message import Message
@@ -37,14 +37,27 @@ def add_steps(
     example_name: str,
     to_name: Callable[[str], str],
     columns: tuple[str, ...],
+    show_one: Callable[[Session, Any], None] | None = None,
 ) -> None:
-    """Add one command per step to a group. `to_name` converts an argument to a resource name."""
+    """Add one command per step to a group.
+
+    Args:
+        to_name: converts an argument to a resource name.
+        show_one: shows a resource as the other commands of the group do, if it is the only one (default: as a row).
+    """
     for step in steps:
-        _add_step(group, step, example=f"storekeep {noun} {step.verb} {example_name}", to_name=to_name, columns=columns)
+        example = f"storekeep {noun} {step.verb} {example_name}"
+        _add_step(group, step, example=example, to_name=to_name, columns=columns, show_one=show_one)
 
 
 def _add_step(
-    group: typer.Typer, step: Step, *, example: str, to_name: Callable[[str], str], columns: tuple[str, ...]
+    group: typer.Typer,
+    step: Step,
+    *,
+    example: str,
+    to_name: Callable[[str], str],
+    columns: tuple[str, ...],
+    show_one: Callable[[Session, Any], None] | None,
 ) -> None:
     def run(
         session: Session,
@@ -60,7 +73,9 @@ def _add_step(
             for name in names:
                 changed.append(apply(to_name(name), etag=etag, **session.write_options))
         finally:
-            if changed:
+            if changed and show_one is not None and len(names) == 1 and session.screen.has_default_layout:
+                show_one(session, changed[0])
+            elif changed:
                 session.screen.show_messages(changed, columns=columns)
 
     run.__doc__ = step.help

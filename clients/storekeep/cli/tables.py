@@ -6,16 +6,17 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from storekeep.cli.cells import format_cell, format_path
+from storekeep.cli.cells import PPM_SUFFIX, format_any, format_cell, format_path, format_percent
 from storekeep.cli.exits import OutputClosed
 from storekeep.cli.texts import replace_unprintable
-from storekeep.cli.widths import NARROW_GAP, WHOLE_COLUMNS, WIDE_GAP, fit_columns, shorten
+from storekeep.cli.widths import NARROW_GAP, WHOLE_COLUMNS, WIDE_GAP, break_cell, fit_columns, shorten
 from storekeep.client import Money
 
 PIPE_WIDTH = 10_000
@@ -27,6 +28,16 @@ class Output(Console):
 
     def __init__(self) -> None:
         super().__init__(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+    def print_table(self, table: Table) -> None:
+        """Print a table. In a pipe, its lines do not end with the spaces that fill its last column."""
+        if self.is_terminal:
+            self.print(table, crop=False)
+            return
+        with self.capture() as capture:
+            self.print(table, crop=False)
+        lines = (line.rstrip(" ") for line in capture.get().split("\n"))
+        self.out("\n".join(lines), end="")
 
     def on_broken_pipe(self) -> None:
         """Report the broken pipe."""
@@ -43,6 +54,11 @@ def build_row_table(
     """
     cells = [[replace_unprintable(value) for value in row] for row in rows]
     layout = fit_columns(columns, cells, width=width, keeps_all=keeps_all)
+    if layout.is_narrow:
+        cells = [
+            [break_cell(value, column=column) for value, column in zip(row, columns, strict=True)] for row in cells
+        ]
+        layout = fit_columns(columns, cells, width=width, keeps_all=keeps_all)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0 if layout.is_narrow else 1))
     needed = sum(layout.widths.values()) + (NARROW_GAP if layout.is_narrow else WIDE_GAP) * (len(layout.widths) - 1)
     if needed > width:
@@ -50,8 +66,8 @@ def build_row_table(
     for column, chars in layout.widths.items():
         table.add_column(column.replace("_", " ").upper(), overflow="fold", width=chars)
     for row in cells:
-        values = zip(row, layout.widths.items(), strict=False)
-        table.add_row(*(Text(shorten(value, chars, column=column)) for value, (column, chars) in values))
+        values = dict(zip(columns, row, strict=True))
+        table.add_row(*(Text(shorten(values[name], chars, column=name)) for name, chars in layout.widths.items()))
     return table, layout.left_out
 
 
@@ -85,6 +101,9 @@ def _build_all_details(message: Message) -> Table:
         label = Text(field.name.replace("_", " "))
         if _is_table(field.is_repeated, value):
             table.add_row(label, _build_inner_table(value))
+        elif isinstance(value, AnyMessage):
+            if message.HasField(field.name):
+                table.add_row(label, Text(format_any(value, indent=2)))
         elif _is_resource(field, message):
             table.add_row(label, _build_all_details(value))
         elif text := format_cell(message, field.name):
@@ -97,10 +116,15 @@ def _build_inner_table(messages: Sequence[Message]) -> Table:
     columns = [field.name for field in messages[0].DESCRIPTOR.fields]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " ").upper(), overflow="fold", no_wrap=column in WHOLE_COLUMNS)
+        label = column.removesuffix(PPM_SUFFIX).replace("_", " ").upper()
+        table.add_column(label, overflow="fold", no_wrap=column in WHOLE_COLUMNS)
     for message in messages:
-        table.add_row(*(Text(replace_unprintable(format_cell(message, column))) for column in columns))
+        table.add_row(*(Text(replace_unprintable(_format_inner(message, column))) for column in columns))
     return table
+
+
+def _format_inner(message: Message, column: str) -> str:
+    return format_percent(getattr(message, column)) if column.endswith(PPM_SUFFIX) else format_cell(message, column)
 
 
 def _build_label_table() -> Table:

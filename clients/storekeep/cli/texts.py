@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+ELLIPSIS = "…"
+"""Ends, or begins, a text that is shortened."""
 JOINERS = frozenset("\u200c\u200d")
 """Invisible joiners, which Persian, Hindi and emoji require."""
 

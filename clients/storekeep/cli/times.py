@@ -24,19 +24,34 @@ def build_since_filter(text: str) -> str:
 
     Raises: typer.BadParameter.
     """
+    since = parse_since(text)
+    return "" if since is None else f'create_time >= "{since.astimezone(UTC).isoformat().replace("+00:00", "Z")}"'
+
+
+def parse_since(text: str) -> datetime | None:
+    """Return the time of `--since`; None if the option is not given.
+
+    Raises: typer.BadParameter.
+    """
     if not text:
-        return ""
+        return None
+    return parse_time_or_age(text)
+
+
+def parse_time_or_age(text: str) -> datetime:
+    """Parse a date, a time, or how long ago it was, such as `30m`.
+
+    Raises: typer.BadParameter.
+    """
     age = AGE.fullmatch(text.strip().lower())
     try:
-        since = _subtract(int(age[1]), UNITS[age[2]]) if age else parse_time(text.strip())
+        return _subtract(int(age[1]), UNITS[age[2]]) if age else parse_time(text.strip())
     except OverflowError:
         raise typer.BadParameter(f"{text!r} is too long ago") from None
     except typer.BadParameter:
         raise typer.BadParameter(
             f"{text!r} is neither a date, a time such as 2026-12-24T18:00+01:00, nor an age such as 30m or 7d"
         ) from None
-    time = since.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return f'create_time >= "{time}"'
 
 
 def parse_time(text: str) -> datetime:

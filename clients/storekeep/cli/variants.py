@@ -22,7 +22,6 @@ from storekeep.cli.commands import (
     make_filter_option,
     new_group,
 )
-from storekeep.cli.names import quote_text, to_product_name, to_variant_name
 from storekeep.cli.pairs import change_prices, parse_labels, parse_prices
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
@@ -30,11 +29,12 @@ from storekeep.cli.steps import Step, add_steps
 from storekeep.cli.translations import Language, Option, Remove, Tag, parse_options, translate
 from storekeep.cli.translations import Name as LocalName
 from storekeep.client import QuantityRules, SkuNotFound, Variant, VariantState
+from storekeep.client.names import quote_text, to_product_name, to_variant_name
 
 COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")
 Filter = Annotated[str, make_filter_option('sku = "CHAI*"', "options.size = L", "-barcode:*")]
 
-TAX_CLASS = typer.Option("--tax-class", help="Your name of the tax class, such as standard.")
+TAX_CLASS = typer.Option("--tax-class", help="Tax class, such as reduced (default: the standard class).")
 
 STEPS = (
     Step("archive", "Take variants off sale; they remain readable.", lambda s: _accept_skus(s, "archive")),
@@ -124,7 +124,13 @@ def list_variants(
         show_deleted=deleted,
         accept_language=language,
     )
-    session.show_listing(listing, columns=COLUMNS, limit=limit)
+    product_name = to_product_name(product)
+    session.show_listing(
+        listing,
+        columns=COLUMNS,
+        limit=limit,
+        check_parent=(lambda: session.client.products.get(product_name)) if product != "-" else None,
+    )
 
 
 def show_variant(session: Session, name: Name, language: Language = "") -> None:
@@ -176,7 +182,7 @@ def update_variant(
     price: Price = None,
     option: OptionPairs = None,
     tax_class: Annotated[
-        str | None, typer.Option("--tax-class", help="Your name of the tax class, such as standard.")
+        str | None, typer.Option("--tax-class", help="Tax class, such as reduced (default: the standard class).")
     ] = None,
     weight_g: WeightG = None,
     barcode: Annotated[str | None, typer.Option("--barcode", help="GTIN, EAN, UPC or a code of your own.")] = None,

@@ -10,12 +10,12 @@ import typer
 from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import LIMIT, Etag, Label, Limit, OrderBy, Total, command, make_filter_option, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_webhook_name
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
-from storekeep.cli.times import parse_time
+from storekeep.cli.times import parse_time_or_age
 from storekeep.client import WebhookEndpoint, WebhookPayload
+from storekeep.client.names import to_webhook_name
 
 COLUMNS = ("name", "state", "display_name", "url", "event_types", "update_time")
 DELIVERY_COLUMNS = (
@@ -33,7 +33,7 @@ LISTING = ResourceListing(
     example="storekeep webhooks list",
     method=lambda session: session.client.webhooks.list,
     columns=COLUMNS,
-    filters=("state = DISABLED", 'url = "https://example.com*"'),
+    filters=("failing = true", 'url = "https://example.com*"'),
     soft_deletion=True,
 )
 STEPS = (
@@ -68,7 +68,7 @@ def add_webhooks(app: typer.Typer) -> None:
     command(group, "test", example="storekeep webhooks test erp", writes=True)(test_endpoint)
     deliveries = "storekeep webhooks deliveries erp --filter 'state = FAILED'"
     command(group, "deliveries", example=deliveries)(list_deliveries)
-    redeliver = "storekeep webhooks redeliver erp --since 2026-01-31T00:00:00Z --failed"
+    redeliver = "storekeep webhooks redeliver erp --since 1h --failed"
     command(group, "redeliver", example=redeliver, writes=True)(redeliver_events)
     add_steps(group, STEPS, noun="webhooks", example_name="erp", to_name=to_webhook_name, columns=COLUMNS)
 
@@ -168,14 +168,24 @@ def list_deliveries(
         page_size=compute_page_size(limit),
         include_total_size=total,
     )
-    session.show_listing(listing, columns=DELIVERY_COLUMNS, limit=limit)
+    full_name = to_webhook_name(name)
+    session.show_listing(
+        listing,
+        columns=DELIVERY_COLUMNS,
+        limit=limit,
+        check_parent=(lambda: session.client.webhooks.get(full_name)) if name != "-" else None,
+    )
 
 
 def redeliver_events(
     session: Session,
     name: Name,
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="Time of the oldest event.")],
-    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Time after the newest event.")] = "",
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="Date, time or age, such as 1h, of the oldest event.")
+    ],
+    until: Annotated[
+        str, typer.Option("--until", metavar="TIME", help="Date, time or age after the newest event (default: now).")
+    ] = "",
     event: Annotated[list[str] | None, EventType] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only events whose delivery failed.")] = False,
     after: Annotated[int, typer.Option("--after", help="Continue after this event: the last_event shown.")] = 0,
@@ -184,8 +194,8 @@ def redeliver_events(
     session.screen.show_message(
         session.client.webhooks.redeliver(
             to_webhook_name(name),
-            start=parse_time(since),
-            end=parse_time(until) if until else None,
+            start=parse_time_or_age(since),
+            end=parse_time_or_age(until) if until else None,
             event_types=event or (),
             failed_only=failed,
             after_event=after,

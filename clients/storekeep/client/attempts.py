@@ -16,13 +16,8 @@ from typing import TypeVar
 import grpc
 
 from storekeep.client.deadlines import Deadline
-from storekeep.client.errors import (
-    ClientClosed,
-    Overloaded,
-    Refused,
-    ServerUnreachable,
-    StorekeepError,
-)
+from storekeep.client.error_families import ClientClosed, Refused, ServerUnreachable, StorekeepError
+from storekeep.client.errors import Overloaded
 from storekeep.client.statuses import from_rpc_error
 
 ATTEMPTS_MAX = 5
@@ -89,7 +84,7 @@ def send(
     except grpc.RpcError as error:
         raise from_rpc_error(error) from None
     except ValueError as error:
-        raise _to_client_closed(error) from None
+        raise to_client_closed(error) from None
 
 
 def call_with_retries(
@@ -99,7 +94,7 @@ def call_with_retries(
 
     Args:
         reconnects: whether to retry an unreachable server until the deadline, as during a restart. Set it only once
-            the server has answered: a wrong address should fail fast.
+            the server has answered: a wrong address should fail fast. A failed attempt that reached a server sets it.
 
     Raises: StorekeepError of the last attempt.
     """
@@ -109,6 +104,7 @@ def call_with_retries(
         try:
             reply = attempt()
         except StorekeepError as error:
+            reconnects = reconnects or _has_reached_server(error)
             pause_s = compute_retry_pause_s(error, attempt=number)
             if not _is_transient(error, reconnects=reconnects) or pause_s >= deadline.remaining_s:
                 raise
@@ -134,6 +130,14 @@ def _is_transient(error: StorekeepError, *, reconnects: bool) -> bool:
     return error.retryable if isinstance(error, Refused) else reconnects and isinstance(error, ServerUnreachable)
 
 
-def _to_client_closed(error: ValueError) -> Exception:
-    """Return ClientClosed for the ValueError of a closed channel, which gRPC marks only by its text; else the error."""
-    return ClientClosed("the client is closed") if "closed channel" in str(error) else error
+def _has_reached_server(error: StorekeepError) -> bool:
+    """Return whether an error proves that there is a server, which may be restarting."""
+    return isinstance(error, Refused) or (isinstance(error, ServerUnreachable) and error.was_connected)
+
+
+def to_client_closed(error: ValueError) -> Exception:
+    """Return ClientClosed for the ValueError of a closed channel, which gRPC marks only by its text; else the error.
+
+    The text goes on with "on closed channel!" for a unary call, and with ": Channel closed!" for a stream.
+    """
+    return ClientClosed("the client is closed") if str(error).startswith("Cannot invoke RPC") else error

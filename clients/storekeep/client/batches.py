@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from storekeep.client.errors import Refused
+from storekeep.client.error_families import Refused
 from storekeep.client.statuses import from_status
 from storekeep.v1.batches_pb2 import BATCH_MODE_ALL_OR_NOTHING, BATCH_MODE_PER_ITEM, BatchMode
 

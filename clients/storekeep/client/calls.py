@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol, TypedDict, TypeVar
+from typing import Any, Literal, Protocol, TypedDict, TypeVar
 
 import grpc
 import uuid_utils
@@ -27,14 +27,9 @@ from storekeep.client.attempts import (
     send,
 )
 from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY, ConsistencyToken
-from storekeep.client.deadlines import Deadline
-from storekeep.client.errors import (
-    ClientClosed,
-    ServerUnreachable,
-    TokenExpired,
-    TokenRevoked,
-    Unauthenticated,
-)
+from storekeep.client.deadlines import Deadline, check_timeout
+from storekeep.client.error_families import ClientClosed, ServerUnreachable
+from storekeep.client.errors import TokenExpired, TokenRevoked, Unauthenticated
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import ItemT, Listing, Page, build_page
 from storekeep.client.statuses import from_rpc_error
@@ -102,6 +97,13 @@ class ReadRequest(Protocol):
         """Maximum age of the answer."""
 
 
+class StreamRequest(ReadRequest, Protocol):
+    """A request of a stream that can begin with a stale position."""
+
+    def HasField(self, field_name: Literal["max_staleness"], /) -> bool:  # noqa: N802 - as protobuf names it
+        """Return whether a field is set."""
+
+
 class GetRequest(ReadRequest, Protocol):
     """A request for resources by name."""
 
@@ -124,6 +126,7 @@ class PageReply(Protocol):
 
 ReadT = TypeVar("ReadT", bound=ReadRequest)
 GetT = TypeVar("GetT", bound=GetRequest)
+StreamT = TypeVar("StreamT", bound=StreamRequest)
 MutationT = TypeVar("MutationT", bound=Mutation)
 PageRequestT = TypeVar("PageRequestT", bound=PageRequest)
 PageReplyT = TypeVar("PageReplyT", bound=PageReply)
@@ -291,7 +294,7 @@ class Calls:
     ) -> Iterator[ReplyT]:
         """Send a server-streaming request that needs no access token. Without a timeout the stream has no deadline."""
         self._new_deadline(timeout_s)
-        replies = method(request, timeout=timeout_s)
+        replies = method(request, timeout=None if timeout_s is None else check_timeout(timeout_s))
         try:
             yield from replies
         except grpc.RpcError as error:
@@ -299,6 +302,45 @@ class Calls:
                 raise from_rpc_error(error) from None
         finally:
             replies.cancel()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client is closed."""
+        return self._closed
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether calls carry access tokens."""
+        return self._tokens is not None
+
+    def open_stream(
+        self,
+        method: grpc.UnaryStreamMultiCallable[StreamT, ReplyT],
+        request: StreamT,
+        *,
+        fresh_token: bool = False,
+    ) -> Any:
+        """Start a server stream without a deadline, and return gRPC's call: an iterator with `cancel`.
+
+        The consistency token goes with a request that allows a stale answer.
+
+        Args:
+            fresh_token: whether to use a new access token, because the last stream ended.
+
+        Raises: StorekeepError if there is no access token.
+        """
+        deadline = self._new_deadline(None)
+        metadata: Metadata = ()
+        if request.HasField("max_staleness"):
+            metadata = ((CONSISTENCY_METADATA_KEY, str(self.consistency_token.value)),)
+        if self._tokens is None:
+            return method(request, metadata=metadata)
+        with self._name_server_in_errors():
+            token = self._tokens.get_access_token(deadline=deadline)
+            if fresh_token:
+                self._tokens.discard(token)
+                token = self._tokens.get_access_token(deadline=deadline)
+        return method(request, metadata=(_build_authorization(token), *metadata))
 
     def _send_with_token(
         self,
@@ -363,7 +405,7 @@ class Calls:
     def _new_deadline(self, timeout_s: float | None) -> Deadline:
         if self._closed:
             raise ClientClosed("the client is closed")
-        return Deadline.after(self._timeout_s if timeout_s is None else timeout_s)
+        return Deadline.after(self._timeout_s if timeout_s is None else check_timeout(timeout_s))
 
 
 def _build_authorization(token: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import grpc
 
-from storekeep.client.errors import InvalidSettings
+from storekeep.client.error_families import InvalidSettings
 from storekeep.client.files import read_file
 
 DEFAULT_PORT = 50051
@@ -51,7 +51,10 @@ _RETRY_POLICY: Mapping[str, object] = {
 
 SERVICES = tuple(
     f"storekeep.v1.{name}Service"
-    for name in ("Product", "Inventory", "Customer", "Order", "Event", "Webhook", "Auth", "Audit")
+    for name in (
+        *("Product", "Inventory", "Customer", "Order", "Quote", "Event", "Webhook"),
+        *("Pricing", "Auth", "User", "Audit"),
+    )
 )
 """The full names of the contract's services. They are written here, because their modules take long to import."""
 
@@ -102,8 +105,13 @@ def is_local(address: str) -> bool:
 def add_default_port(address: str) -> str:
     """Return `address` with port 50051 if it has no port. gRPC would use 443.
 
-    Raises: InvalidSettings if the port is not a valid number.
+    Raises: InvalidSettings if the port is not a valid number, or if the address is a URL of HTTP.
     """
+    if address.lower().startswith(("http://", "https://")):
+        scheme = address.partition("://")[0]
+        raise InvalidSettings(
+            f"{address}: leave out {scheme}://; the address of gRPC is HOST:PORT, such as {DEFAULT_ADDRESS}"
+        )
     scheme = next((scheme for scheme in _DNS_SCHEMES if address.startswith(scheme)), "")
     host = address.removeprefix(scheme)
     if not scheme and _SCHEME.match(address):

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from storekeep.client.attempts import RetryBudget
 from storekeep.client.calls import Calls
 from storekeep.client.channels import DEFAULT_ADDRESS, Tls, add_default_port, find_proxy, open_channel
-from storekeep.client.errors import ClientClosed, InvalidSettings
-from storekeep.client.tokens import TokenCache, Tokens
+from storekeep.client.deadlines import check_timeout
+from storekeep.client.error_families import ClientClosed, InvalidSettings
+from storekeep.client.tokens import SessionStore, SessionTokens, SharedSessionTokens, TokenCache, Tokens
+from storekeep.client.traces import trace_calls
 
 if TYPE_CHECKING:
     from storekeep.client.audit import Audit
     from storekeep.client.auth import Auth
     from storekeep.client.categories import Categories
+    from storekeep.client.coupons import Coupons
     from storekeep.client.customers import Customers
     from storekeep.client.events import Events
     from storekeep.client.fulfillments import Fulfillments
@@ -30,9 +33,17 @@ if TYPE_CHECKING:
     from storekeep.client.inventory import Inventory
     from storekeep.client.methods import Methods
     from storekeep.client.orders import Orders
+    from storekeep.client.pricing import Prices
     from storekeep.client.products import Products
+    from storekeep.client.promotions import Promotions
+    from storekeep.client.quotes import Quotes
+    from storekeep.client.shipping_methods import ShippingMethods
+    from storekeep.client.tax_rates import TaxRates
+    from storekeep.client.tax_zones import TaxZones
+    from storekeep.client.users import Users
     from storekeep.client.variants import Variants
     from storekeep.client.webhooks import Webhooks
+    from storekeep.v1.auth_pb2 import TokenSet
     from storekeep.v1.auth_pb2_grpc import AuthServiceStub
 
 ResourceT = TypeVar("ResourceT")
@@ -56,6 +67,8 @@ class Storekeep:
         tls: Tls | bool | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         token_cache: TokenCache | None = None,
+        tokens: TokenSet | None = None,
+        session_store: SessionStore | None = None,
         accept_language: str = "",
     ) -> None:
         """Create a client. It connects on its first call.
@@ -68,22 +81,34 @@ class Storekeep:
                 to loopback addresses and Unix sockets, TLS to all others).
             timeout_s: default deadline of a call in seconds, retries included.
             token_cache: stores the access token for the next program with the same API key (default: not stored).
+            tokens: the tokens of a user who signed in (`users.sign_in`), in place of an API key. The client refreshes
+                them until the session ends.
+            session_store: stores the tokens of a user who signed in, for several programs, in place of an API key.
             accept_language: preferred languages of the texts of the catalogue, as in HTTP: `de-AT, en;q=0.5` (default:
                 the texts in the server's default language, with all translations).
 
         Raises: InvalidSettings.
         """
-        if timeout_s <= 0:
-            raise InvalidSettings("timeout_s must be greater than 0")
+        try:
+            timeout_s = check_timeout(timeout_s)
+        except ValueError as error:
+            raise InvalidSettings(str(error)) from None
         self.address = add_default_port(address or os.environ.get("STOREKEEP_ADDRESS") or DEFAULT_ADDRESS)
-        key = _check_api_key(os.environ.get("STOREKEEP_API_KEY", "") if api_key is None else api_key)
-        channel = open_channel(self.address, tls=tls)
+        default_key = "" if tokens or session_store else os.environ.get("STOREKEEP_API_KEY", "")
+        key = _check_api_key(default_key if api_key is None else api_key)
+        channel = trace_calls(open_channel(self.address, tls=tls), address=self.address)
         self._lock = threading.Lock()
         self._is_closed = False
         budget = RetryBudget()
-        tokens = Tokens(self._make_auth_stub, api_key=key, budget=budget, cache=token_cache) if key else None
+        own_tokens: Tokens | None = None
+        if tokens is not None:
+            own_tokens = SessionTokens(self._make_auth_stub, tokens=tokens, budget=budget)
+        elif session_store is not None:
+            own_tokens = SharedSessionTokens(self._make_auth_stub, store=session_store, budget=budget)
+        elif key:
+            own_tokens = Tokens(self._make_auth_stub, api_key=key, budget=budget, cache=token_cache)
         calls = Calls(
-            tokens=tokens,
+            tokens=own_tokens,
             timeout_s=timeout_s,
             budget=budget,
             address=self.address,
@@ -164,6 +189,13 @@ class Storekeep:
         return self._load(Auth)
 
     @cached_property
+    def users(self) -> Users:
+        """Methods for users: sign-ins, passwords, second factors and sessions."""
+        from storekeep.client.users import Users
+
+        return self._load(Users)
+
+    @cached_property
     def audit(self) -> Audit:
         """Methods for the audit log."""
         from storekeep.client.audit import Audit
@@ -176,6 +208,55 @@ class Storekeep:
         from storekeep.client.webhooks import Webhooks
 
         return self._load(Webhooks)
+
+    @cached_property
+    def tax_zones(self) -> TaxZones:
+        """Methods for tax zones."""
+        from storekeep.client.tax_zones import TaxZones
+
+        return self._load(TaxZones)
+
+    @cached_property
+    def tax_rates(self) -> TaxRates:
+        """Methods for tax rates."""
+        from storekeep.client.tax_rates import TaxRates
+
+        return self._load(TaxRates)
+
+    @cached_property
+    def prices(self) -> Prices:
+        """Methods for prices, and their history."""
+        from storekeep.client.pricing import Prices
+
+        return self._load(Prices)
+
+    @cached_property
+    def promotions(self) -> Promotions:
+        """Methods for promotions."""
+        from storekeep.client.promotions import Promotions
+
+        return self._load(Promotions)
+
+    @cached_property
+    def coupons(self) -> Coupons:
+        """Methods for coupons."""
+        from storekeep.client.coupons import Coupons
+
+        return self._load(Coupons)
+
+    @cached_property
+    def shipping_methods(self) -> ShippingMethods:
+        """Methods for shipping methods."""
+        from storekeep.client.shipping_methods import ShippingMethods
+
+        return self._load(ShippingMethods)
+
+    @cached_property
+    def quotes(self) -> Quotes:
+        """Methods for quotes."""
+        from storekeep.client.quotes import Quotes
+
+        return self._load(Quotes)
 
     @cached_property
     def events(self) -> Events:

@@ -17,9 +17,15 @@ from storekeep.v1.customers_pb2 import (
     BatchUpdateCustomersRequest,
     CreateCustomerRequest,
     Customer,
+    CustomerExport,
+    CustomerRecord,
     DeleteCustomerRequest,
+    EraseCustomerRequest,
+    ExportCustomerDataRequest,
     GetCustomerRequest,
     ListCustomersRequest,
+    MergeCustomersRequest,
+    ReadCustomerDataRequest,
     SearchCustomersRequest,
     UndeleteCustomerRequest,
     UpdateCustomerRequest,
@@ -132,9 +138,28 @@ class Customers:
     def undelete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Customer:
         """Restore a deleted customer.
 
-        Raises: CustomerNotFound, ResourceNotDeleted, EtagMismatch.
+        Raises: CustomerNotFound, ResourceNotDeleted, EtagMismatch, IllegalState if it was erased or merged.
         """
         return self._calls.write(self._stub.UndeleteCustomer, UndeleteCustomerRequest(name=name, etag=etag), **options)
+
+    def erase(self, name: str, *, etag: str = "", force: bool = False, **options: Unpack[WriteOptions]) -> Customer:
+        """Erase the personal data of a customer for good, also in its orders, the audit log and backups.
+
+        Args:
+            force: erase although the customer has open orders.
+
+        Raises: CustomerNotFound, IllegalState, EtagMismatch, ResourceInUse.
+        """
+        request = EraseCustomerRequest(name=name, etag=etag, force=force)
+        return self._calls.write(self._stub.EraseCustomer, request, **options)
+
+    def merge(self, name: str, *, source: str, etag: str = "", **options: Unpack[WriteOptions]) -> Customer:
+        """Move the orders of `source` to the customer `name`, delete `source`, and return the customer that remains.
+
+        Raises: CustomerNotFound, ResourceDeleted, EtagMismatch.
+        """
+        request = MergeCustomersRequest(name=name, source=source, etag=etag)
+        return self._calls.write(self._stub.MergeCustomers, request, **options)
 
     def search(
         self,
@@ -160,6 +185,40 @@ class Customers:
             self._stub.SearchCustomers,
             request,
             items=lambda page: page.customers,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
+
+    def export(self, name: str, **options: Unpack[WriteOptions]) -> CustomerExport:
+        """Start an export of everything that is stored about a customer. The audit log records it.
+
+        Raises: CustomerNotFound.
+        """
+        return self._calls.write(self._stub.ExportCustomerData, ExportCustomerDataRequest(name=name), **options)
+
+    def read_data(
+        self,
+        name: str,
+        *,
+        export_token: str,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+    ) -> Listing[CustomerRecord]:
+        """Read the data of an export; pages are fetched as you iterate.
+
+        First comes the customer, then its orders, their notes, fulfilments and reservations, then the audit entries.
+
+        Args:
+            export_token: that of an export that is at most 24 hours old.
+
+        Raises: InvalidPageToken, AuditEntryUnreadable.
+        """
+        request = ReadCustomerDataRequest(name=name, export_token=export_token, page_size=page_size)
+        return self._calls.list_pages(
+            self._stub.ReadCustomerData,
+            request,
+            items=lambda page: page.records,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )

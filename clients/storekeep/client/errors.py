@@ -7,148 +7,46 @@ StorekeepError
 ├── CallTimedOut                    no answer before the deadline; the change may have happened
 ├── UnexpectedStatus                an error without Storekeep's details, such as from a proxy
 └── Refused                         an error of the server: `reason`, `metadata`, `request_id`
-    ├── NotAuthenticated            Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid
-    ├── NotAllowed                  PermissionDenied, PrivilegeEscalation
-    ├── InvalidRequest              InvalidField, InvalidFilter, InvalidOrderBy, InvalidPageToken,
-    │                               InvalidUpdateMask, InvalidAmount, UnknownCurrency, CurrencyMismatch,
-    │                               RequestIdReused, MessageTooLarge, MalformedMessage, UnknownMethod,
-    │                               UnknownPermission, CategoryCycle
+    ├── NotAuthenticated            Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, CredentialsInvalid,
+    │                               PasswordLinkInvalid, IdentityTokenInvalid
+    ├── NotAllowed                  PermissionDenied, PrivilegeEscalation, IdentityNotAllowed
+    ├── InvalidRequest              InvalidField, InvalidFilter, InvalidOrderBy, InvalidPageToken, InvalidUpdateMask,
+    │                               InvalidAmount, UnknownCurrency, CurrencyMismatch, RequestIdReused, MessageTooLarge,
+    │                               MalformedMessage, UnknownMethod, UnknownPermission, CategoryCycle,
+    │                               PasswordNotAllowed
     ├── NotFound                    CategoryNotFound, ProductNotFound, VariantNotFound, SkuNotFound, LocationNotFound,
     │                               StockLevelNotFound, StockMovementNotFound, ReservationNotFound, CustomerNotFound,
     │                               OrderNotFound, OrderLineNotFound, FulfillmentNotFound, ServiceAccountNotFound,
-    │                               ApiKeyNotFound, RoleNotFound, AuditEntryNotFound, EventNotFound,
-    │                               WebhookEndpointNotFound, WebhookDeliveryNotFound
+    │                               ApiKeyNotFound, RoleNotFound, UserNotFound, UserSessionNotFound, AuditEntryNotFound,
+    │                               EventNotFound, WebhookEndpointNotFound, WebhookDeliveryNotFound, PriceNotFound,
+    │                               TaxZoneNotFound, TaxRateNotFound, PromotionNotFound, CouponNotFound,
+    │                               ShippingMethodNotFound, QuoteNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ReferenceTaken, ResourceDeleted,
     │                               ResourceNotDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld,
-    │                               OrderNotHeld, UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock,
-    │                               QuantityMismatch, RoleBuiltIn, CountBelowCommitted, ReplyExpired
+    │                               OrderNotHeld, UnitsNotOpen, NotForSale, QuantityNotAllowed, CouponNotApplicable,
+    │                               PriceChanged, OutOfStock, QuantityMismatch, RoleBuiltIn, CountBelowCommitted,
+    │                               ReplyExpired, WatcherTooSlow, PersonalDataErased
+    ├── CursorRefused               EventsExpired, HistoryChanged
     └── ServerError                 Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
-                                    ShuttingDown, InternalError, AuditEntryUnreadable
+                                    ShuttingDown, InternalError, AuditEntryUnreadable, TooManyWatchers,
+                                    IdentityProviderUnavailable, ReadTooExpensive
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
 
-import grpc
-
-
-class StorekeepError(Exception):
-    """Base class of all exceptions of this library."""
-
-    def __init__(self, message: str, *, request_id: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.request_id = request_id
-        """The server's id of the call, as in its log; empty if the server did not answer."""
-
-    def __str__(self) -> str:
-        return f"{self.message} [request id {self.request_id}]" if self.request_id else self.message
-
-
-class InvalidSettings(StorekeepError):
-    """The address, a TLS file or the API key is invalid."""
-
-
-class ClientClosed(StorekeepError):
-    """The client is closed."""
-
-
-class ServerUnreachable(StorekeepError):
-    """The server could not be reached, or the connection was lost."""
-
-
-class CallTimedOut(StorekeepError):
-    """No answer arrived before the deadline. A mutation may have happened: repeat it with the same `request_id`."""
-
-
-class UnexpectedStatus(StorekeepError):
-    """An error without Storekeep's error details, such as from a proxy or another server."""
-
-    def __init__(self, message: str, *, request_id: str = "", code: grpc.StatusCode) -> None:
-        super().__init__(message, request_id=request_id)
-        self.code = code
-        """The gRPC status code."""
-
-
-@dataclass(frozen=True)
-class FieldProblem:
-    """A field that violates a constraint of the contract."""
-
-    field: str
-    """Path of the field, such as `lines[0].quantity`."""
-    description: str
-    """Description of the violation."""
-
-
-class Refused(StorekeepError):
-    """The server rejected the call. Raised directly only for a reason that this version of the client does not know."""
-
-    reason: str = ""
-    """ErrorReason of the contract, without its prefix, such as `OUT_OF_STOCK`."""
-    retryable: ClassVar[bool] = False
-    """Whether the same call may succeed soon."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        request_id: str = "",
-        reason: str = "",
-        metadata: Mapping[str, str] | None = None,
-        fields: Sequence[FieldProblem] = (),
-        retry_delay_s: float | None = None,
-    ) -> None:
-        super().__init__(message, request_id=request_id)
-        self.reason = reason or type(self).reason
-        self.metadata: Mapping[str, str] = dict(metadata or {})
-        """Details of the reason, as the server sent them."""
-        self.fields = tuple(fields)
-        """The fields that violate a constraint; empty for most reasons."""
-        self.retry_delay_s = retry_delay_s
-        """Seconds after which the server asks the client to retry; None if it sent no delay."""
-
-    def __str__(self) -> str:
-        unnamed = [problem for problem in self.fields if problem.description not in self.message]
-        problems = "".join(f"; {problem.field}: {problem.description}" for problem in unnamed)
-        details = [self.reason] + ([f"request id {self.request_id}"] if self.request_id else [])
-        return f"{self.message}{problems} [{', '.join(details)}]"
-
-    @property
-    def resource(self) -> str:
-        """Name of the affected resource, such as `products/chai`; empty if the reason has none."""
-        return self.metadata.get("resource", "")
-
-    def _get_count(self, key: str) -> int | None:
-        text = self.metadata.get(key, "")
-        return int(text) if text.lstrip("-").isdigit() else None
-
-
-class NotAuthenticated(Refused):
-    """The caller is not authenticated."""
-
-
-class NotAllowed(Refused):
-    """The caller lacks a permission."""
-
-
-class InvalidRequest(Refused):
-    """The request is invalid, whatever the state of the resources."""
-
-
-class NotFound(Refused):
-    """A resource named in the request does not exist."""
-
-
-class Conflict(Refused):
-    """The state of a resource does not allow the request."""
-
-
-class ServerError(Refused):
-    """The server cannot process the request, temporarily or because of a defect."""
+from storekeep.client.error_details import Shortage
+from storekeep.client.error_families import (
+    Conflict,
+    InvalidRequest,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    Refused,
+    ServerError,
+)
 
 
 class Unauthenticated(NotAuthenticated):
@@ -173,6 +71,30 @@ class ApiKeyInvalid(NotAuthenticated):
     """The API key is unknown, revoked or expired."""
 
     reason = "API_KEY_INVALID"
+
+
+class CredentialsInvalid(NotAuthenticated):
+    """The email address, the password or the code is wrong, or the user cannot sign in."""
+
+    reason = "CREDENTIALS_INVALID"
+
+
+class PasswordLinkInvalid(NotAuthenticated):
+    """The token of the invitation or the password reset is unknown, used or expired."""
+
+    reason = "PASSWORD_LINK_INVALID"
+
+
+class IdentityTokenInvalid(NotAuthenticated):
+    """The ID token is not from the identity provider, not for this sign-in, expired or used before."""
+
+    reason = "IDENTITY_TOKEN_INVALID"
+
+
+class IdentityNotAllowed(NotAllowed):
+    """The identity provider vouches for the person, who may not sign in here."""
+
+    reason = "IDENTITY_NOT_ALLOWED"
 
 
 class PermissionDenied(NotAllowed):
@@ -280,6 +202,12 @@ class UnknownPermission(InvalidRequest):
     reason = "UNKNOWN_PERMISSION"
 
 
+class PasswordNotAllowed(InvalidRequest):
+    """The new password breaks a rule; `metadata` has the `rule` in words."""
+
+    reason = "PASSWORD_NOT_ALLOWED"
+
+
 class EtagMismatch(Conflict):
     """The resource has changed since the given etag."""
 
@@ -356,6 +284,17 @@ class IllegalState(Conflict):
     def requested_state(self) -> str:
         """State that the change would lead to."""
         return self.metadata.get("wanted", "")
+
+
+class PersonalDataErased(Conflict):
+    """The personal data of a person was erased, so none can be stored about them. Leave out the personal fields."""
+
+    reason = "PERSONAL_DATA_ERASED"
+
+    @property
+    def resource(self) -> str:
+        """Name of the person, such as that of a customer."""
+        return self.metadata.get("resource", "")
 
 
 class FieldNotChangeable(Conflict):
@@ -454,6 +393,38 @@ class QuantityNotAllowed(Conflict):
         return self._get_count("quantity")
 
 
+class CouponNotApplicable(Conflict):
+    """A coupon code does not reduce the price of the order."""
+
+    reason = "COUPON_NOT_APPLICABLE"
+
+    @property
+    def code(self) -> str:
+        """The code as it was sent."""
+        return self.metadata.get("code", "")
+
+    @property
+    def problem(self) -> str:
+        """The reason, such as `USED_UP`; see `CouponProblem` in the contract."""
+        return self.metadata.get("problem", "")
+
+
+class PriceChanged(Conflict):
+    """The order costs another total than expected."""
+
+    reason = "PRICE_CHANGED"
+
+    @property
+    def expected_minor(self) -> int | None:
+        """The total that the caller expected, in minor units."""
+        return self._get_count("expected_minor")
+
+    @property
+    def total_minor(self) -> int | None:
+        """The total that the order costs now, in minor units."""
+        return self._get_count("total_minor")
+
+
 class CategoryNotFound(NotFound):
     """No such category."""
 
@@ -502,17 +473,6 @@ class ReservationNotFound(NotFound):
     """No such reservation."""
 
     reason = "RESERVATION_NOT_FOUND"
-
-
-@dataclass(frozen=True)
-class Shortage:
-    """A SKU with insufficient stock."""
-
-    sku: str
-    requested: int
-    """Units requested."""
-    available: int
-    """Units available."""
 
 
 class OutOfStock(Conflict):
@@ -598,6 +558,18 @@ class RoleNotFound(NotFound):
     reason = "ROLE_NOT_FOUND"
 
 
+class UserNotFound(NotFound):
+    """No such user."""
+
+    reason = "USER_NOT_FOUND"
+
+
+class UserSessionNotFound(NotFound):
+    """No such session of this user."""
+
+    reason = "USER_SESSION_NOT_FOUND"
+
+
 class RoleBuiltIn(Conflict):
     """A built-in role cannot be changed."""
 
@@ -634,10 +606,73 @@ class WebhookDeliveryNotFound(NotFound):
     reason = "WEBHOOK_DELIVERY_NOT_FOUND"
 
 
+class PriceNotFound(NotFound):
+    """No such price."""
+
+    reason = "PRICE_NOT_FOUND"
+
+
+class TaxZoneNotFound(NotFound):
+    """No such tax zone."""
+
+    reason = "TAX_ZONE_NOT_FOUND"
+
+
+class TaxRateNotFound(NotFound):
+    """No such tax rate."""
+
+    reason = "TAX_RATE_NOT_FOUND"
+
+
+class PromotionNotFound(NotFound):
+    """No such promotion."""
+
+    reason = "PROMOTION_NOT_FOUND"
+
+
+class CouponNotFound(NotFound):
+    """No such coupon."""
+
+    reason = "COUPON_NOT_FOUND"
+
+
+class ShippingMethodNotFound(NotFound):
+    """No such shipping method."""
+
+    reason = "SHIPPING_METHOD_NOT_FOUND"
+
+
+class QuoteNotFound(NotFound):
+    """No such quote."""
+
+    reason = "QUOTE_NOT_FOUND"
+
+
 class AuditEntryUnreadable(ServerError):
     """An audit entry was modified outside Storekeep or is damaged; `audit.verify_chain` reports the first."""
 
     reason = "AUDIT_ENTRY_UNREADABLE"
+
+
+class CursorRefused(Refused):
+    """Events cannot continue after a cursor."""
+
+    @property
+    def oldest_cursor(self) -> str:
+        """The cursor with which the oldest kept event follows."""
+        return self.metadata.get("oldest_cursor", "")
+
+
+class EventsExpired(CursorRefused):
+    """The events after a cursor are no longer kept."""
+
+    reason = "EVENTS_EXPIRED"
+
+
+class HistoryChanged(CursorRefused):
+    """The event of a cursor was lost in a failover, or by restoring a backup. Try an earlier cursor."""
+
+    reason = "HISTORY_CHANGED"
 
 
 class Overloaded(ServerError):
@@ -671,10 +706,23 @@ class StorageFull(ServerError):
     reason = "STORAGE_FULL"
 
 
+class ReadTooExpensive(ServerError):
+    """A statement of the read took longer than the server allows. Use fewer or narrower conditions in the filter."""
+
+    reason = "READ_TOO_EXPENSIVE"
+
+
 class StorageUnavailable(ServerError):
     """The database is unavailable."""
 
     reason = "STORAGE_UNAVAILABLE"
+    retryable = True
+
+
+class IdentityProviderUnavailable(ServerError):
+    """The keys of the identity provider could not be downloaded yet."""
+
+    reason = "IDENTITY_PROVIDER_UNAVAILABLE"
     retryable = True
 
 
@@ -683,6 +731,18 @@ class ShuttingDown(ServerError):
 
     reason = "SHUTTING_DOWN"
     retryable = True
+
+
+class TooManyWatchers(ServerError):
+    """The server, the address or the API key has as many streams of events as it may have."""
+
+    reason = "TOO_MANY_WATCHERS"
+
+
+class WatcherTooSlow(Conflict):
+    """The events of a stream were not read in time."""
+
+    reason = "WATCHER_TOO_SLOW"
 
 
 class InternalError(ServerError):

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from storekeep.client.batches import BatchResults, get_mode, read_results
 from storekeep.client.calls import Calls, GetOptions, ReadOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
+from storekeep.client.order_lines import build_lines
 from storekeep.client.pages import DeletableQuery, Listing, PageQuery, Query, build_query
 from storekeep.v1.inventory_pb2 import (
     AdjustStockRequest,
@@ -194,8 +195,8 @@ class Inventory:
 
         Args:
             name: `locations/{location}/stockLevels/{sku}`; the stock level is created if it does not exist.
-            quantity_delta: units to add, or to remove if negative; not 0.
-            cause: kind of the movement (default: ADJUST).
+            quantity_delta: units to add, or to remove if negative; not 0. Its sign must fit `cause`.
+            cause: kind of the movement (default: ADJUST). RECEIVE and RETURN add units, WRITE_OFF removes them.
             reason: text for the ledger.
 
         Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock, InvalidAmount.
@@ -239,7 +240,7 @@ class Inventory:
     def update_stock_level(
         self, level: StockLevel, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]
     ) -> StockLevel:
-        """Update `backorder_limit` and `safety_threshold` of a stock level, in units.
+        """Update `backorder_limit`, `safety_threshold` and `low_stock_threshold` of a stock level, in units.
 
         `update_mask` names the fields; if it is empty, those set in the message. The level need not exist yet.
         If the message has an `etag`, the update succeeds only if it is still the current one.
@@ -268,7 +269,7 @@ class Inventory:
         request = TransferStockRequest(
             source=source,
             destination=destination,
-            lines=[TransferLine(sku=sku, quantity=quantity) for sku, quantity in lines],
+            lines=build_lines(lines, TransferLine),
             reason=reason,
         )
         return self._calls.write(self._stub.TransferStock, request, **options)
@@ -415,7 +416,7 @@ class Inventory:
         Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, QuantityNotAllowed, OutOfStock.
         """
         request = ReserveStockRequest(
-            lines=[ReserveStockLine(sku=sku, quantity=quantity) for sku, quantity in lines],
+            lines=build_lines(lines, ReserveStockLine),
             location=location,
             ttl=_to_duration(ttl_s),
             reference=reference,

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 import storekeep.v1
 from storekeep.client.calls import Calls
-from storekeep.client.errors import InvalidSettings
+from storekeep.client.error_families import InvalidSettings
 
 MODULE_SUFFIX = "_pb2"
 PACKAGE = "storekeep.v1."

@@ -9,8 +9,9 @@ from typing import Unpack
 import grpc
 from google.type.money_pb2 import Money
 
-from storekeep.client.calls import CallOptions, Calls, GetOptions, WriteOptions
+from storekeep.client.calls import CallOptions, Calls, GetOptions, ReadOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
+from storekeep.client.order_lines import build_lines
 from storekeep.client.pages import Listing, PageQuery, Query, build_query
 from storekeep.client.times import to_timestamp
 from storekeep.v1.addresses_pb2 import Address
@@ -36,14 +37,19 @@ from storekeep.v1.orders_pb2 import (
     OrderLineQuantity,
     OrderLineUnits,
     OrderNote,
+    OrderTaxExemption,
     PlaceOrderLine,
     PlaceOrderRequest,
     PreviewOrderEditRequest,
+    QuoteOrderRequest,
+    QuoteOrderResponse,
     ResumeOrderRequest,
     SearchOrdersRequest,
+    TakenUnits,
     UpdateOrderRequest,
 )
 from storekeep.v1.orders_pb2_grpc import OrderServiceStub
+from storekeep.v1.pricing_pb2 import Promotion
 
 
 class Orders:
@@ -74,13 +80,20 @@ class Orders:
         reservations: Iterable[str] = (),
         source: str = "",
         unique_external_reference: bool = False,
+        coupon_codes: Iterable[str] = (),
+        shipping_method: str = "",
+        tax_address: Address | None = None,
+        tax_exemption: OrderTaxExemption | None = None,
+        expected_total: Money | None = None,
+        quote: str = "",
+        language_code: str = "",
         **options: Unpack[WriteOptions],
     ) -> Order:
         """Place an order: fix its prices and allocate its stock, all lines or none.
 
         Args:
             customer: name of the customer, as `customers/{customer}`.
-            lines: pairs of SKU and units; several lines may have the same SKU.
+            lines: pairs of SKU and units, such as `[("CHAI-1", 2)]`; several lines may have the same SKU.
             currency_code: ISO 4217 code of all prices of the order, such as `EUR`.
             location: name of the location to ship from (default: any).
             external_reference: your own number for the order.
@@ -94,14 +107,22 @@ class Orders:
             reservations: names of up to 20 reservations, instead of `reservation`.
             source: the system that `external_reference` comes from, such as a marketplace.
             unique_external_reference: whether to fail if an order with the same source and reference exists.
+            coupon_codes: codes of coupons, which all have to apply.
+            shipping_method: name of the shipping method that sets the shipping cost.
+            tax_address: address for tax (default: the shipping address, or else the billing address).
+            tax_exemption: why the order pays no tax (default: none).
+            expected_total: the total that the customer was shown; the call fails if it has changed.
+            quote: name of a sent quote, whose prices the order has; it must have this customer, lines and currency.
+            language_code: language of the order, such as `de` (default: the customer's, or else the server's).
 
-        Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, ReferenceTaken (names the order), ReservationNotFound,
-        IllegalState, OutOfStock (names each short SKU).
+        Raises: UnknownCurrency, QuoteNotFound, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound,
+        NotForSale, CurrencyMismatch, QuantityNotAllowed, InvalidAmount, CouponNotApplicable (names the code),
+        PriceChanged (names both totals), ReferenceTaken (names the order), ReservationNotFound, IllegalState,
+        OutOfStock (names them).
         """
         request = PlaceOrderRequest(
             customer=customer,
-            lines=[PlaceOrderLine(sku=sku, quantity=quantity) for sku, quantity in lines],
+            lines=build_lines(lines, PlaceOrderLine),
             currency_code=currency_code,
             location=location,
             shipping_address=shipping_address,
@@ -118,11 +139,68 @@ class Orders:
             reservations=reservations,
             source=source,
             unique_external_reference=unique_external_reference,
+            coupon_codes=coupon_codes,
+            shipping_method=shipping_method,
+            tax_address=tax_address,
+            tax_exemption=tax_exemption,
+            expected_total=expected_total,
+            quote=quote,
+            language_code=language_code,
         )
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 
+    def quote(
+        self,
+        *,
+        lines: Iterable[tuple[str, int]],
+        currency_code: str,
+        customer: str = "",
+        shipping_address: Address | None = None,
+        billing_address: Address | None = None,
+        shipping: Money | None = None,
+        coupon_codes: Iterable[str] = (),
+        shipping_method: str = "",
+        tax_address: Address | None = None,
+        tax_exemption: OrderTaxExemption | None = None,
+        language_code: str = "",
+        draft_promotion: Promotion | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> QuoteOrderResponse:
+        """Return what an order would cost now, and write nothing.
+
+        Args:
+            lines: pairs of SKU and units, such as `[("CHAI-1", 2)]`; several lines may have the same SKU.
+            currency_code: ISO 4217 code of all prices, such as `EUR`.
+            customer: name of the customer (default: nobody).
+            shipping: shipping cost (default: that of the shipping method).
+            coupon_codes: codes of coupons; those that do not apply are in `refused_codes` of the reply.
+            shipping_method: name of the shipping method that sets the shipping cost.
+            tax_address: address for tax (default: the shipping address, or else the billing address).
+            tax_exemption: why the order pays no tax (default: none).
+            language_code: language of the names of lines, such as `de` (default: the customer's, or else the server's).
+            draft_promotion: a promotion that applies as if it was active, stored or not.
+
+        Raises: UnknownCurrency, CustomerNotFound, ResourceDeleted, SkuNotFound, NotForSale, CurrencyMismatch,
+        InvalidAmount.
+        """
+        request = QuoteOrderRequest(
+            lines=build_lines(lines, PlaceOrderLine),
+            currency_code=currency_code,
+            customer=customer,
+            shipping_address=shipping_address,
+            billing_address=billing_address,
+            shipping=shipping,
+            coupon_codes=coupon_codes,
+            shipping_method=shipping_method,
+            tax_address=tax_address,
+            tax_exemption=tax_exemption,
+            language_code=language_code,
+            draft_promotion=draft_promotion,
+        )
+        return self._calls.read(self._stub.QuoteOrder, request, **options)
+
     def get(self, name: str, **options: Unpack[GetOptions]) -> Order:
-        """Get one order.
+        """Get one order by its resource name. Find it by its number with `list(filter='number = "SK-00000001"')`.
 
         Raises: OrderNotFound.
         """
@@ -336,18 +414,26 @@ class Orders:
         )
 
     def import_orders(
-        self, orders: Iterable[HistoricOrder], **options: Unpack[WriteOptions]
+        self,
+        orders: Iterable[HistoricOrder],
+        *,
+        taken_units: Iterable[TakenUnits] = (),
+        **options: Unpack[WriteOptions],
     ) -> Sequence[OrderImportResult]:
         """Import up to 100 historic orders of up to 1,000 lines in total. A rejected order does not affect the others.
 
+        Args:
+            taken_units: For a dry run in several calls, the `taken_units` of the results of earlier calls.
+
         Returns: the outcome of each order, in the order of `orders`.
         """
-        return self._calls.write(self._stub.ImportOrders, ImportOrdersRequest(orders=orders), **options).results
+        request = ImportOrdersRequest(orders=orders, taken_units=taken_units)
+        return self._calls.write(self._stub.ImportOrders, request, **options).results
 
 
 def _build_edit(add: Iterable[tuple[str, int]], change: Mapping[int, int] | None, remove: Iterable[int]) -> OrderEdit:
     return OrderEdit(
-        added_lines=[PlaceOrderLine(sku=sku, quantity=quantity) for sku, quantity in add],
+        added_lines=build_lines(add, PlaceOrderLine),
         changed_lines=[
             OrderLineQuantity(line_number=number, quantity=quantity) for number, quantity in (change or {}).items()
         ],

@@ -10,16 +10,9 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from storekeep.client.errors import (
-    REASONS,
-    CallTimedOut,
-    FieldProblem,
-    MessageTooLarge,
-    Refused,
-    ServerUnreachable,
-    StorekeepError,
-    UnexpectedStatus,
-)
+from storekeep.client.error_details import FieldProblem
+from storekeep.client.error_families import CallTimedOut, Refused, ServerUnreachable, StorekeepError, UnexpectedStatus
+from storekeep.client.errors import REASONS, MessageTooLarge
 
 DOMAIN = "storekeep"
 TOO_LARGE_TEXT = "message larger than max"
@@ -72,7 +65,9 @@ def _to_error_without_reason(error: grpc.RpcError, request_id: str) -> Storekeep
         cause = next((f"{hint} ({details})" for sign, hint in UNREACHABLE_HINTS.items() if sign in details), details)
         return ServerUnreachable(f"the server cannot be reached: {cause}", request_id=request_id)
     if code is grpc.StatusCode.CANCELLED:  # by the server, as callers cannot cancel these calls
-        return ServerUnreachable("the server stopped before it answered", request_id=request_id)
+        stopped = ServerUnreachable("the server stopped before it answered", request_id=request_id)
+        stopped.was_connected = True
+        return stopped
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return CallTimedOut("the server did not answer before the deadline", request_id=request_id)
     return UnexpectedStatus(f"the server answered {code.name}: {details}", request_id=request_id, code=code)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
 from storekeep.client.attempts import RetryBudget, call_with_retries, send
 from storekeep.client.deadlines import Deadline
-from storekeep.client.errors import CallTimedOut, StorekeepError
+from storekeep.client.error_families import CallTimedOut, StorekeepError
 
 if TYPE_CHECKING:
     from storekeep.v1.auth_pb2 import TokenSet
@@ -55,6 +56,34 @@ class TokenCache(Protocol):
 
 
 @dataclass(frozen=True)
+class StoredSession:
+    """The tokens of a user who signed in, in a `SessionStore`."""
+
+    access_token: str
+    expire_time_s: float
+    """When the access token expires, in seconds since 1970."""
+    refresh_token: str
+
+    @classmethod
+    def from_tokens(cls, tokens: TokenSet) -> StoredSession:
+        """Return the tokens of a sign-in or a refresh as they are stored."""
+        return cls(tokens.access_token, tokens.expire_time.ToNanoseconds() / 1e9, tokens.refresh_token)
+
+
+class SessionStore(Protocol):
+    """Stores the session of a user, so that the next program goes on with it. Keep it as safe as a password."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep all other programs from refreshing the session: a refresh token works once."""
+
+    def load(self) -> StoredSession | None:
+        """Return the stored session, expired or not; None if there is none."""
+
+    def save(self, session: StoredSession) -> None:
+        """Store a session in place of the previous one."""
+
+
+@dataclass(frozen=True)
 class _CachedToken:
     access_token: str
     refresh_token: str
@@ -78,7 +107,8 @@ class Tokens:
         self._api_key = api_key
         self._budget = budget
         self._lock = threading.Lock()
-        self._cached = _load_token(cache) if cache is not None else None
+        self._cached = _to_valid_token(cache.load()) if cache is not None else None
+        self._has_answer = self._cached is not None
 
     @cached_property
     def _stub(self) -> AuthServiceStub:
@@ -120,7 +150,7 @@ class Tokens:
             if self._cached is current:
                 self._cached = self._refresh(deadline) or self._issue(deadline)
         except StorekeepError:
-            self._cached = replace(current, refresh_token="", renew_at_s=time.monotonic() + RENEW_RETRY_S)
+            self._cached = replace(self._cached or current, renew_at_s=time.monotonic() + RENEW_RETRY_S)
         finally:
             self._lock.release()
 
@@ -141,20 +171,77 @@ class Tokens:
         from storekeep.v1.auth_pb2 import IssueTokenRequest
 
         request = IssueTokenRequest(api_key=self._api_key)
-        was_issued = self._cached is not None
         issue = partial(send, self._stub.IssueToken, request, deadline=deadline)
-        return self._keep(call_with_retries(issue, deadline=deadline, budget=self._budget, reconnects=was_issued))
+        return self._keep(call_with_retries(issue, deadline=deadline, budget=self._budget, reconnects=self._has_answer))
 
     def _keep(self, tokens: TokenSet) -> _CachedToken:
         """Return new tokens with their lifetime, and store the access token if there is a cache."""
+        self._has_answer = True
         if self._cache is not None:
             self._cache.save(StoredToken(tokens.access_token, tokens.expire_time.ToNanoseconds() / 1e9))
         return _to_cached_token(tokens)
 
 
-def _load_token(cache: TokenCache) -> _CachedToken | None:
-    """Return the token of a cache; None if there is none or it has expired. It is not renewed before it expires."""
-    stored = cache.load()
+class SessionTokens(Tokens):
+    """The access token of a user who signed in. It cannot be fetched again once the session has ended. Thread-safe."""
+
+    def __init__(self, make_stub: Callable[[], AuthServiceStub], *, tokens: TokenSet, budget: RetryBudget) -> None:
+        super().__init__(make_stub, api_key="", budget=budget)
+        self._cached = _to_cached_token(tokens)
+
+    def discard(self, access_token: str) -> None:
+        """Drop a token that the server rejected, but not its refresh token: that tells whether the session goes on."""
+        with self._lock:
+            if self._cached is not None and self._cached.access_token == access_token:
+                self._cached = replace(self._cached, expire_at_s=0.0)
+
+    def _refresh(self, deadline: Deadline) -> _CachedToken:
+        """Refresh the tokens. After a lost reply the next attempt ends the session, which is lost in any case.
+
+        Raises: StorekeepError.
+        """
+        from storekeep.v1.auth_pb2 import RefreshTokenRequest
+
+        refresh_token = "" if self._cached is None else self._cached.refresh_token
+        return self._keep(
+            send(self._stub.RefreshToken, RefreshTokenRequest(refresh_token=refresh_token), deadline=deadline)
+        )
+
+
+class SharedSessionTokens(Tokens):
+    """The access token of a session that several programs share by a `SessionStore`. Thread-safe."""
+
+    def __init__(self, make_stub: Callable[[], AuthServiceStub], *, store: SessionStore, budget: RetryBudget) -> None:
+        super().__init__(make_stub, api_key="", budget=budget)
+        self._store = store
+        self._cached = _to_valid_token(store.load())
+        self._rejected = ""
+
+    def discard(self, access_token: str) -> None:
+        """Drop a token that the server rejected, also if it is stored."""
+        self._rejected = access_token
+        super().discard(access_token)
+
+    def _refresh(self, deadline: Deadline) -> _CachedToken:
+        """Use the tokens of another program if it has refreshed them; refresh them otherwise.
+
+        Raises: StorekeepError.
+        """
+        from storekeep.v1.auth_pb2 import RefreshTokenRequest
+
+        with self._store.lock():
+            stored = self._store.load()
+            valid = _to_valid_token(stored)
+            if valid is not None and valid.access_token != self._rejected:
+                return valid
+            request = RefreshTokenRequest(refresh_token="" if stored is None else stored.refresh_token)
+            tokens = send(self._stub.RefreshToken, request, deadline=deadline)
+            self._store.save(StoredSession.from_tokens(tokens))
+        return _to_cached_token(tokens)
+
+
+def _to_valid_token(stored: StoredToken | StoredSession | None) -> _CachedToken | None:
+    """Return a stored token; None if there is none or it has expired. It is not renewed before it expires."""
     remaining_s = 0.0 if stored is None else stored.expire_time_s - time.time() - CACHE_MARGIN_S
     if stored is None or remaining_s <= 0:
         return None

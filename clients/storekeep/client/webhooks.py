@@ -94,7 +94,7 @@ class Webhooks:
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> WebhookEndpoint:
         """Soft-delete an endpoint: nothing is sent to it, and it can be undeleted.
 
-        Raises: WebhookEndpointNotFound, EtagMismatch.
+        Raises: WebhookEndpointNotFound, PrivilegeEscalation, EtagMismatch.
         """
         request = DeleteWebhookEndpointRequest(name=name, etag=etag)
         return self._calls.write(self._stub.DeleteWebhookEndpoint, request, **options)
@@ -110,7 +110,7 @@ class Webhooks:
     def pause(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> WebhookEndpoint:
         """Pause an endpoint: events wait until it is resumed.
 
-        Raises: WebhookEndpointNotFound, ResourceDeleted, EtagMismatch, IllegalState.
+        Raises: WebhookEndpointNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch, IllegalState.
         """
         request = PauseWebhookEndpointRequest(name=name, etag=etag)
         return self._calls.write(self._stub.PauseWebhookEndpoint, request, **options)
@@ -140,7 +140,7 @@ class Webhooks:
     def test(self, name: str, **options: Unpack[WriteOptions]) -> WebhookDelivery:
         """Send a test event. Get the returned delivery again to see its outcome.
 
-        Raises: WebhookEndpointNotFound, ResourceDeleted.
+        Raises: WebhookEndpointNotFound, PrivilegeEscalation, ResourceDeleted.
         """
         return self._calls.write(self._stub.TestWebhookEndpoint, TestWebhookEndpointRequest(name=name), **options)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import os
 import threading
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,17 @@ import msgspec
 QUEUE_MAX = 10_000
 BATCH_DELAY_S = 0.02
 STDERR = 2
+FRAMES_MAX = 8
+
+
+def describe_defect(error: BaseException) -> str:
+    """Return the type of an error, and the places where it was raised, the innermost first.
+
+    The text of the error is left out: it may have a value of a request.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]
+    places = [f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}" for frame in reversed(frames)]
+    return " < ".join([type(error).__name__, *places])
 
 
 class AccessLog:

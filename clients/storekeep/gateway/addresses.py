@@ -44,6 +44,10 @@ class ClientAddresses:
                 return peer
         return peer
 
+    def is_trusted(self, peer: str) -> bool:
+        """Return whether an address is that of a trusted proxy."""
+        return self._is_trusted(parse_address(peer))
+
     def _is_trusted(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
 

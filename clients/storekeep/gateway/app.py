@@ -8,25 +8,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from starlette.types import Receive, Scope, Send
 
-from storekeep.gateway.access_log import AccessLog
+from storekeep.console.app import Console
+from storekeep.console.feed import LiveStream
+from storekeep.gateway.access_log import AccessLog, describe_defect
 from storekeep.gateway.addresses import ClientAddresses, get_limit_key
-from storekeep.gateway.bodies import HeldBody, read_body
+from storekeep.gateway.bodies import HeldBody, discard_body, read_body
 from storekeep.gateway.calls import Calls, Reply
 from storekeep.gateway.client_limits import ClientLimits
 from storekeep.gateway.config import Settings
+from storekeep.gateway.connections import ConnectionLimits
+from storekeep.gateway.consoles import build_console, list_headers
 from storekeep.gateway.credentials import DROP_REASONS, Credentials
 from storekeep.gateway.errors import (
     HEADERS_TOO_LARGE,
     INTERNAL,
     METHOD_NOT_ALLOWED,
     OVERLOADED,
+    TOO_LARGE,
+    TOO_SLOW,
     UNKNOWN_PATH,
     URL_TOO_LONG,
     Header,
@@ -38,7 +44,6 @@ from storekeep.gateway.errors import (
 from storekeep.gateway.headers import (
     CLOSE,
     CONSISTENCY_KEY,
-    GZIP_BYTES_MIN,
     PRIVATE,
     REPLAYED_KEY,
     REVALIDATE,
@@ -46,16 +51,22 @@ from storekeep.gateway.headers import (
     RequestHeaders,
     compress,
     format_etag,
+    mark_compressed,
 )
 from storekeep.gateway.invalid_json import InvalidJson
 from storekeep.gateway.json_depth import check_depth
 from storekeep.gateway.metrics import Metrics
 from storekeep.gateway.pages import Pages
+from storekeep.gateway.replies import Replies, ReplyNotRead
 from storekeep.gateway.routes import Match, Route, Router
-from storekeep.gateway.streams import EVENT_STREAM, NDJSON, resume, write_stream
+from storekeep.gateway.streams import EVENT_STREAM, NDJSON, Reopen, StreamFormat, resume, write_stream
 from storekeep.gateway.transcoding import Transcoder, build_transcoders
 
 NO_ROUTE = "none"
+LOGGED_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+"""Any other method is text that a client chose."""
+FORM_FRAMING_BYTES = 64 * 1024
+"""Bytes of a form of the console beyond the limit of a body: the fields beside a file of the greatest size."""
 PRECONDITION_FAILED = 412
 NOT_MODIFIED = 304
 JSON_TYPE: Header = (b"content-type", b"application/json; charset=utf-8")
@@ -72,7 +83,10 @@ class Exchange:
     request_id: str
     address: str
     started_s: float
+    replies: Replies
     route: str = NO_ROUTE
+    ends_s: float = 0.0
+    """When the call of the server has to end, on the monotonic clock."""
     status: int = 0
     reason: str = ""
     extra: list[Header] = field(default_factory=list)
@@ -82,17 +96,23 @@ class Exchange:
         """The HTTP method."""
         return str(self.scope["method"])
 
+    @property
+    def left_s(self) -> float:
+        """The time that is left for the call, in seconds: at least a millisecond."""
+        return max(0.001, self.ends_s - time.monotonic())
+
     async def reply(self, status: int, headers: list[Header], body: bytes) -> None:
-        """Send the whole reply. HEAD gets the headers only."""
+        """Send the whole reply. HEAD gets the headers only. Raises: ReplyNotRead."""
         self.status = status
-        if len(body) >= GZIP_BYTES_MIN and self.headers.accepts_gzip():
+        if self.headers.is_compressed(body):
             body = compress(body)
             headers = [*headers, (b"content-encoding", b"gzip")]
         head = [*headers, *self.extra, (b"x-request-id", self.request_id.encode())]
         if status not in (204, NOT_MODIFIED):
             head.append((b"content-length", str(len(body)).encode()))
         await self.send({"type": "http.response.start", "status": status, "headers": head})
-        await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+        sent = b"" if self.method == "HEAD" else body
+        await self.replies.send(self.send, sent, address=get_limit_key(self.address))
 
 
 class Gateway:
@@ -105,6 +125,8 @@ class Gateway:
         routes: routes to serve (default: those of the contract).
 
     Attributes:
+        connections: closes connections of addresses that have too many.
+        console: the web console; None if it is off.
         in_flight: number of requests that are being answered.
         is_draining: whether the process is about to end.
     """
@@ -119,6 +141,12 @@ class Gateway:
         self._credentials = Credentials(calls, settings)
         self._addresses = ClientAddresses(settings.trusted_proxies)
         self._limits = ClientLimits(settings)
+        self.connections = ConnectionLimits(
+            settings.connections_per_address_max, addresses=self._addresses, metrics=self._metrics, log=log
+        )
+        self._replies = Replies(
+            size_max_bytes=settings.replies_size_max_bytes, timeout_s=settings.whole_reply_timeout_s
+        )
         self._transcoders = build_transcoders(routes)
         self._router = Router(self._transcoders)
         self._pages = Pages(
@@ -126,7 +154,9 @@ class Gateway:
             self._metrics,
             is_draining=lambda: self.is_draining,
             metrics_public=settings.metrics_public,
+            has_start_page=settings.console == "off",
         )
+        self.console = build_console(settings, self._limits, log) if settings.console == "on" else None
         self._streams = 0
         self.in_flight = 0
         self.is_draining = False
@@ -139,7 +169,9 @@ class Gateway:
         headers = RequestHeaders(list(scope["headers"]))
         peer = scope.get("client")
         address = self._addresses.find(peer[0] if peer else "", headers.raw)
-        exchange = Exchange(scope, receive, send, headers, headers.find_request_id(), address, time.perf_counter())
+        exchange = Exchange(
+            scope, receive, send, headers, headers.find_request_id(), address, time.perf_counter(), self._replies
+        )
         exchange.extra = list(self._always)
         self.in_flight += 1
         self._metrics.in_flight.inc()
@@ -159,8 +191,11 @@ class Gateway:
             await self._reply_error(exchange, refused)
         except grpc.aio.AioRpcError as error:
             await self._reply_error(exchange, from_rpc_error(error))
+        except ReplyNotRead:
+            exchange.reason = TOO_SLOW.reason
         except Exception as error:  # noqa: BLE001 - the text of an unknown error never leaves the gateway
-            self._log.write("unexpected error", level="error", request_id=exchange.request_id, error=repr(error))
+            defect = describe_defect(error)
+            self._log.write("unexpected error", level="error", request_id=exchange.request_id, error=defect)
             if exchange.status == 0:
                 text = "internal error; the gateway's log has the details under the request id"
                 await self._reply_error(exchange, INTERNAL.make(text))
@@ -170,7 +205,20 @@ class Gateway:
             return
         body, headers = build_error_reply(refused, request_id=exchange.request_id)
         exchange.reason = refused.reason
+        if self.console is not None and self._is_page(exchange, self.console):
+            if refused.reason == TOO_LARGE.reason and exchange.method == "POST":
+                await discard_body(exchange.receive, self._settings)
+            status, head, page = self.console.refuse(refused.http_status, str(refused))
+            await exchange.reply(status, [*head, *headers], page)
+            return
         await exchange.reply(refused.http_status, [JSON_TYPE, *PRIVATE, VARY, *headers], body)
+
+    @staticmethod
+    def _is_page(exchange: Exchange, console: Console) -> bool:
+        """Return whether a person reads the reply: at a path of the console, or in a browser."""
+        path: bytes = exchange.scope["raw_path"]
+        is_api = path.startswith(b"/v1/")
+        return console.owns(path) or (not is_api and "text/html" in (exchange.headers.get("accept") or ""))
 
     def _finish(self, exchange: Exchange) -> None:
         duration_s = time.perf_counter() - exchange.started_s
@@ -181,7 +229,7 @@ class Gateway:
         self._log.write(
             "request",
             request_id=exchange.request_id,
-            method=exchange.method[:20],
+            method=exchange.method if exchange.method in LOGGED_METHODS else "other",
             route=exchange.route,
             status=exchange.status,
             reason=exchange.reason,
@@ -191,11 +239,14 @@ class Gateway:
 
     async def _dispatch(self, exchange: Exchange) -> None:
         exchange.headers.check_framing()
+        exchange.headers.check_host(exchange.scope["http_version"])
         path: bytes = exchange.scope["raw_path"]
         page = self._pages.find(path, peer=exchange.address)
         if page is not None:
             exchange.route = page.path
-            await _check_method(exchange, {"GET"})
+            if await _answer_options(exchange, {"GET"}):
+                return
+            _check_method(exchange, {"GET"})
             status, headers, body = await page.build()
             await exchange.reply(status, [*headers, *PRIVATE], body)
             return
@@ -203,20 +254,25 @@ class Gateway:
         if path == b"*" and exchange.method == "OPTIONS":
             await exchange.reply(204, [(b"allow", b"GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"), *PRIVATE], b"")
             return
+        if self.console is not None and self.console.owns(path):
+            await self._serve_console(exchange, self.console)
+            return
         match = self._router.match(path)
+        if match is None and self.console is not None and "text/html" in (exchange.headers.get("accept") or ""):
+            await self._serve_console(exchange, self.console)
+            return
         if match is None:
             raise UNKNOWN_PATH.make("no such path")
         exchange.route = next(iter(match.routes.values())).template
-        if exchange.method == "OPTIONS":
-            await exchange.reply(204, [_allow(set(match.routes)), *PRIVATE], b"")
+        if await _answer_options(exchange, set(match.routes)):
             return
-        await _check_method(exchange, set(match.routes))
+        _check_method(exchange, set(match.routes))
         await self._serve(exchange, match)
 
     def _check_limits(self, exchange: Exchange, path: bytes) -> None:
         """Refuse what costs too much. Raises: Refused."""
         settings = self._settings
-        if self.in_flight > settings.requests_max:
+        if self.in_flight - self._replies.number > settings.requests_max:
             raise OVERLOADED.make("the gateway has too many requests; retry", retry_s=1)
         if len(path) + len(exchange.scope["query_string"]) > settings.url_size_max_bytes:
             raise URL_TOO_LONG.make(f"the path and the query have more than {settings.url_size_max_bytes} bytes")
@@ -225,6 +281,57 @@ class Gateway:
             raise HEADERS_TOO_LARGE.make(f"the request has more than {settings.header_count_max} headers")
         if sum(len(name) + len(value) for name, value in raw) > settings.header_size_max_bytes:
             raise HEADERS_TOO_LARGE.make(f"the headers have more than {settings.header_size_max_bytes} bytes")
+
+    async def _serve_console(self, exchange: Exchange, console: Console) -> None:
+        """Answer a request of the console."""
+        exchange.route = "/console"
+        address = get_limit_key(exchange.address)
+        with self._limits.count_request(address):
+            stream = self._open_console_stream(exchange, console)
+            if stream is not None:
+                await self._write_events(exchange, stream)
+                return
+            held = HeldBody(self._limits, address)
+            try:
+                status, headers, body = await console.answer(
+                    exchange.method,
+                    exchange.scope["raw_path"],
+                    exchange.scope["query_string"],
+                    list_headers(exchange.headers.raw),
+                    read_body=lambda: read_body(
+                        exchange.receive, exchange.headers, held, self._settings, framing_bytes=FORM_FRAMING_BYTES
+                    ),
+                    address=exchange.address,
+                )
+            finally:
+                held.resize(0)
+        await exchange.reply(status, headers, body)
+
+    def _open_console_stream(self, exchange: Exchange, console: Console) -> LiveStream | None:
+        """Return the live updates of a page of the console; None if the request asks for none."""
+        if exchange.method != "GET":
+            return None
+        return console.open_stream(
+            exchange.scope["raw_path"],
+            exchange.scope["query_string"],
+            list_headers(exchange.headers.raw),
+            address=get_limit_key(exchange.address),
+            is_over=lambda: self.is_draining,
+        )
+
+    async def _write_events(self, exchange: Exchange, stream: LiveStream) -> None:
+        """Write server-sent events until they end or the client leaves."""
+        head = [(b"content-type", EVENT_STREAM.encode()), *PRIVATE, (b"x-request-id", exchange.request_id.encode())]
+        exchange.status = 200
+
+        async def write() -> None:
+            async for data in stream:
+                await exchange.send({"type": "http.response.body", "body": data, "more_body": True})
+
+        async with contextlib.aclosing(stream):
+            await exchange.send({"type": "http.response.start", "status": 200, "headers": [*head, *exchange.extra]})
+            await _run_until_disconnect(write(), exchange.receive)
+        await exchange.send({"type": "http.response.body", "body": b""})
 
     async def _serve(self, exchange: Exchange, match: Match) -> None:
         """Call the RPC of a route and answer with its reply."""
@@ -238,7 +345,7 @@ class Gateway:
             try:
                 await self._serve_route(exchange, self._transcoders[route], match, credential, held)
             except grpc.aio.AioRpcError as error:
-                refused = from_rpc_error(error)
+                refused = from_rpc_error(error, route)
                 self._limits.record(address, credential, refused.reason)
                 raise refused from None
             except Refused as refused:
@@ -250,13 +357,15 @@ class Gateway:
     async def _serve_route(
         self, exchange: Exchange, transcoder: Transcoder, match: Match, credential: str, held: HeldBody
     ) -> None:
-        route = transcoder.route
-        timeout_s = exchange.headers.get_timeout_s(longest_s=self._settings.request_timeout_s)
+        route, settings = transcoder.route, self._settings
+        longest_s = settings.stream_timeout_s if route.rpc.server_streaming else settings.request_timeout_s
+        timeout_s = exchange.headers.get_timeout_s(longest_s=longest_s)
         data = await self._read_request(exchange, transcoder, match, held)
+        exchange.ends_s = time.monotonic() + timeout_s
         if route.rpc.server_streaming:
             await self._serve_stream(exchange, transcoder, data, credential)
             return
-        reply = await self._call(exchange, route.path, data, credential=credential, timeout_s=timeout_s)
+        reply = await self._call(exchange, route, data, credential=credential)
         self._limits.record(get_limit_key(exchange.address), credential, "")
         await self._reply_message(exchange, transcoder, reply)
 
@@ -271,7 +380,7 @@ class Gateway:
         try:
             check_depth(body, self._settings.json_depth_max)
         except InvalidJson as error:
-            raise from_invalid_json(error.prefix(transcoder.route.body.strip("*"))) from None
+            raise from_invalid_json(error) from None
         request = transcoder.build_request(match.segments, exchange.scope["query_string"], body, headers)
         if transcoder.route.rpc.server_streaming and (last_event_id := headers.get("last-event-id")):
             resume(request, last_event_id)
@@ -279,18 +388,16 @@ class Gateway:
         held.resize(len(data))
         return data
 
-    async def _call(self, exchange: Exchange, path: str, data: bytes, *, credential: str, timeout_s: float) -> Reply:
+    async def _call(self, exchange: Exchange, route: Route, data: bytes, *, credential: str) -> Reply:
         """Call the server; exchange an API key anew, once, if its cached token is no longer valid."""
-        ends_s = time.monotonic() + timeout_s
         plain = exchange.headers.list_metadata(request_id=exchange.request_id, token="")
         while True:
             token = await self._credentials.get_token(credential, metadata=plain)
             metadata = [*plain, ("authorization", f"Bearer {token}")] if token else plain
             try:
-                left_s = max(0.001, ends_s - time.monotonic())
-                return await self._calls.call(path, data, metadata=metadata, timeout_s=left_s)
+                return await self._calls.call(route.path, data, metadata=metadata, timeout_s=exchange.left_s)
             except grpc.aio.AioRpcError as error:
-                refused = from_rpc_error(error)
+                refused = from_rpc_error(error, route)
                 if refused.reason in DROP_REASONS and self._credentials.drop(credential):
                     continue
                 if refused.reason == "ETAG_MISMATCH" and exchange.headers.get("if-match") is not None:
@@ -300,6 +407,8 @@ class Gateway:
     async def _reply_message(self, exchange: Exchange, transcoder: Transcoder, reply: Reply) -> None:
         body, etag = transcoder.build_reply(reply.body)
         headers = [JSON_TYPE, *PRIVATE, VARY]
+        if etag and exchange.headers.is_compressed(body):
+            etag = mark_compressed(etag)
         if etag:
             headers.append(format_etag(etag))
         if etag and exchange.method in ("GET", "HEAD"):
@@ -316,26 +425,56 @@ class Gateway:
     async def _serve_stream(self, exchange: Exchange, transcoder: Transcoder, data: bytes, credential: str) -> None:
         if self._streams >= self._settings.streams_max:
             raise OVERLOADED.make("the gateway has too many streams; retry", retry_s=1)
-        as_events = EVENT_STREAM in (exchange.headers.get("accept") or "")
+        reopen = self._make_reopen(exchange, transcoder, data, credential)
+        self._streams += 1
+        try:
+            stream = await self._open_stream(exchange, transcoder, data, credential)
+            try:
+                stream, first = await self._read_first(stream, reopen)
+                self._limits.record(get_limit_key(exchange.address), credential, "")
+                await self._write_stream(exchange, transcoder, stream, first, reopen)
+            finally:
+                stream.cancel()
+        finally:
+            self._streams -= 1
+
+    async def _read_first(self, stream: Any, reopen: Reopen) -> tuple[Any, Any]:
+        """Return the stream and its first message; before that, an error has a status of its own.
+
+        Raises: grpc.aio.AioRpcError, Refused.
+        """
+        try:
+            return stream, await stream.read()
+        except grpc.aio.AioRpcError as error:
+            following = await reopen(error, "")
+            if following is None:
+                raise
+        return following, await following.read()
+
+    async def _open_stream(self, exchange: Exchange, transcoder: Transcoder, data: bytes, credential: str) -> Any:
+        """Start the call of a stream. Raises: Refused."""
         plain = exchange.headers.list_metadata(request_id=exchange.request_id, token="")
         token = await self._credentials.get_token(credential, metadata=plain)
         metadata = [*plain, ("authorization", f"Bearer {token}")] if token else plain
-        stream: Any = self._calls.stream(
-            transcoder.route.path,
-            data,
-            metadata=metadata,
-            timeout_s=self._settings.stream_timeout_s,
-        )
-        self._streams += 1
-        try:
-            await stream.initial_metadata()
-            self._limits.record(get_limit_key(exchange.address), credential, "")
-            await self._write_stream(exchange, transcoder, stream, as_events=as_events)
-        finally:
-            self._streams -= 1
-            stream.cancel()
+        return self._calls.stream(transcoder.route.path, data, metadata=metadata, timeout_s=exchange.left_s)
 
-    async def _write_stream(self, exchange: Exchange, transcoder: Transcoder, stream: Any, *, as_events: bool) -> None:
+    def _make_reopen(self, exchange: Exchange, transcoder: Transcoder, data: bytes, credential: str) -> Reopen:
+        """Return the function that continues a stream with a new token, after that of its API key has expired."""
+
+        async def reopen(error: grpc.aio.AioRpcError, cursor: str) -> Any:
+            if from_rpc_error(error).reason not in DROP_REASONS or not self._credentials.drop(credential):
+                return None
+            request = transcoder.parse_request(data)
+            if cursor:
+                resume(request, cursor)
+            return await self._open_stream(exchange, transcoder, request.SerializeToString(), credential)
+
+        return reopen
+
+    async def _write_stream(
+        self, exchange: Exchange, transcoder: Transcoder, stream: Any, first: Any, reopen: Reopen
+    ) -> None:
+        as_events = EVENT_STREAM in (exchange.headers.get("accept") or "")
         kind = EVENT_STREAM if as_events else NDJSON
         head = [(b"content-type", kind.encode()), *PRIVATE, VARY, (b"x-request-id", exchange.request_id.encode())]
         exchange.status = 200
@@ -345,23 +484,23 @@ class Gateway:
             await exchange.send({"type": "http.response.body", "body": data, "more_body": True})
 
         if exchange.method != "HEAD":
-            writing = asyncio.create_task(
-                write_stream(
-                    stream,
-                    send,
-                    encode=transcoder.encode,
-                    output=transcoder.output,
-                    as_events=as_events,
-                    request_id=exchange.request_id,
-                )
-            )
-            leaving = asyncio.create_task(_await_disconnect(exchange.receive))
-            await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (writing, leaving):
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await writing
+            form = StreamFormat(transcoder.output, transcoder.encode, as_events=as_events)
+            writing = write_stream(stream, send, first=first, form=form, request_id=exchange.request_id, reopen=reopen)
+            await _run_until_disconnect(writing, exchange.receive)
         await exchange.send({"type": "http.response.body", "body": b""})
+
+
+async def _run_until_disconnect(writing: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Run what writes a stream until it is done or the client leaves."""
+    task = asyncio.create_task(writing)
+    leaving = asyncio.create_task(_await_disconnect(receive))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in (task, leaving):
+            one.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def _await_disconnect(receive: Receive) -> None:
@@ -374,7 +513,15 @@ def _allow(methods: set[str]) -> Header:
     return b"allow", ", ".join(sorted(all_methods)).encode()
 
 
-async def _check_method(exchange: Exchange, methods: set[str]) -> None:
+async def _answer_options(exchange: Exchange, methods: set[str]) -> bool:
+    """Answer OPTIONS with the methods of a path. Return whether the request was one."""
+    if exchange.method != "OPTIONS":
+        return False
+    await exchange.reply(204, [_allow(methods), *PRIVATE], b"")
+    return True
+
+
+def _check_method(exchange: Exchange, methods: set[str]) -> None:
     """Refuse a method that a path does not have. Raises: Refused."""
     method = "GET" if exchange.method == "HEAD" else exchange.method
     if method not in methods:

@@ -6,21 +6,30 @@ address: requests without a credential, and failed credentials. A credential tha
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import math
+import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from storekeep.client.error_families import NotAuthenticated
+from storekeep.client.errors import REASONS, TokenExpired, TokenRevoked
 from storekeep.gateway.config import Settings
 from storekeep.gateway.errors import OVERLOADED, RATE_LIMITED
 
 TRACKED_MAX = 50_000
 """Maximum number of addresses, and of credentials that succeeded, that are remembered."""
-WRONG_REASONS = frozenset({"UNAUTHENTICATED", "API_KEY_INVALID"})
-"""Reasons for which a credential counts as failed, as on the server. An expired token was valid, so it does not."""
+WERE_RIGHT = (TokenExpired, TokenRevoked)
+"""The errors of a credential that was valid before: it is no guess."""
+WRONG_REASONS = frozenset(
+    reason for reason, kind in REASONS.items() if issubclass(kind, NotAuthenticated) and kind not in WERE_RIGHT
+)
+"""Reasons for which a credential counts as failed, as on the server."""
 RETRY_S = 1
+DIGEST_KEY = secrets.token_bytes(32)
+"""The key of this process for digests of credentials: a copy of its memory alone verifies no guess of a password."""
 ADDRESS_SHARE = 0.5
 """Share of all bytes of bodies that one address can hold."""
 
@@ -48,6 +57,10 @@ class Buckets:
         self._levels.move_to_end(key)
         if len(self._levels) > TRACKED_MAX:
             self._levels.popitem(last=False)
+
+    def give_back(self, key: str) -> None:
+        """Return a token that was taken."""
+        self._levels[key] = (min(self._burst, self._get_level(key) + 1), time.monotonic())
 
     def _get_level(self, key: str) -> float:
         known = self._levels.get(key)
@@ -106,6 +119,33 @@ class ClientLimits:
             raise RATE_LIMITED.make(text, retry_s=math.ceil(wait_s))
         self._anonymous.take(address)
 
+    def reserve(self, address: str, credential: str) -> bool:
+        """Admit a sign-in, and count it as a failure until `settle`: many at once are no more than one after the other.
+
+        Returns: whether it was counted. A credential that succeeded before is not.
+
+        Raises: Refused.
+        """
+        self.admit(address, "")
+        self.admit(address, credential)
+        if _digest(credential) in self._proven:
+            return False
+        self._failures.take(address)
+        return True
+
+    def settle(self, address: str, credential: str, reason: str, *, reserved: bool) -> None:
+        """Record how the server answered a sign-in.
+
+        Args:
+            reason: reason of the error; empty for a success.
+            reserved: what `reserve` returned.
+        """
+        if reserved and reason in WRONG_REASONS:
+            return
+        if reserved:
+            self._failures.give_back(address)
+        self.record(address, credential, reason)
+
     def record(self, address: str, credential: str, reason: str) -> None:
         """Record how the server answered: a credential that succeeded is proven, a wrong one counts as a failure.
 
@@ -151,4 +191,4 @@ def _subtract(counts: Counter[str], key: str, number: int) -> None:
 
 
 def _digest(credential: str) -> bytes:
-    return hashlib.sha256(credential.encode()).digest()[:16]
+    return hmac.digest(DIGEST_KEY, credential.encode(), "sha256")[:16]

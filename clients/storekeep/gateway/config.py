@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from storekeep.gateway.hosts import is_origin
+
 PREFIX = "STOREKEEP_GATEWAY_"
 LISTEN_VARIABLE = "STOREKEEP_HTTP_LISTEN"
+DEFAULT_LISTEN = "127.0.0.1:8080"
 ADDRESS_VARIABLE = f"{PREFIX}SERVER_ADDRESS"
+SIMILARITY_MIN = 0.85
+"""Minimum similarity for a setting to be suggested, where 1 is equality. The prefix makes all of them similar."""
 
 
 def _split_words(value: Any) -> Any:
@@ -24,12 +31,19 @@ def _split_words(value: Any) -> Any:
     return tuple(value.split()) if isinstance(value, str) else value
 
 
+def _refuse_commas(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values if none has a comma, which looks as if it separated them. Raises: ValueError."""
+    if any("," in value for value in values):
+        raise ValueError("separate the values by spaces, without commas")
+    return values
+
+
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
 Interval = Annotated[float, Field(gt=0, le=86_400)]
 Delay = Annotated[float, Field(ge=0, le=3_600)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words), AfterValidator(_refuse_commas)]
 
 
 def _check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,7 +53,16 @@ def _check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _check_origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values if all are origins. Raises: ValueError."""
+    for value in values:
+        if not is_origin(value):
+            raise ValueError(f"{value!r} is not an origin such as https://shop.example or http://localhost:3000")
+    return values
+
+
 Networks = Annotated[Words, AfterValidator(_check_networks)]
+Origins = Annotated[Words, AfterValidator(_check_origins)]
 
 
 class InvalidSettings(Exception):
@@ -63,7 +86,7 @@ class Settings(BaseSettings):
 
     # -- addresses
 
-    listen: str = Field(default="127.0.0.1:8080", validation_alias=AliasChoices(LISTEN_VARIABLE, "listen"))
+    listen: str = Field(default=DEFAULT_LISTEN, validation_alias=AliasChoices(LISTEN_VARIABLE, "listen"))
     """Listen for HTTP on this address, `host:port`; port 0 picks a free port. The default is loopback because the port
     is plaintext without TLS files."""
     insecure_listen: Literal["", "yes-plaintext"] = ""
@@ -90,6 +113,9 @@ class Settings(BaseSettings):
     """Budget in bytes for the bodies of all concurrent requests, from the first byte to the reply. One address can have
     half of it. Beyond it requests are rejected with OVERLOADED. gRPC copies each message, so memory use is about twice
     the budget. The default allows 128 of the largest bodies."""
+    replies_size_max_bytes: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 256 * 1024 * 1024
+    """Budget in bytes for the replies of more than 64 KiB that clients are reading. Beyond it, the address that has the
+    most loses the connection of its oldest one. The default is that of the server."""
     json_depth_max: Annotated[int, Field(ge=8, le=200)] = 64
     """Maximum depth of nested objects and lists in a body. The contract's own messages are less than ten deep."""
     url_size_max_bytes: Bytes = 8 * 1024
@@ -102,6 +128,9 @@ class Settings(BaseSettings):
     connections_max: Count = 4_000
     """Maximum number of open connections, idle ones included. Further ones wait until one closes. Each buffers at most
     the maximum size of the headers, so the default is bounded by 100 MB."""
+    connections_per_address_max: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
+    """Maximum number of open connections of one client address. An IPv6 /64 network is one address. The newest beyond
+    it are closed. Connections of `trusted_proxies` do not count. The default is a quarter of all. 0: no limit."""
     requests_max: Count = 1_000
     """Maximum number of concurrent requests. Further requests are rejected with OVERLOADED. The default is half of the
     server's calls, so that a gateway alone does not overload it."""
@@ -118,6 +147,9 @@ class Settings(BaseSettings):
     """Time limit for the body of a request, in seconds. A slower client gets 408."""
     reply_timeout_s: Interval = 30.0
     """Close a connection whose client reads nothing of a reply for this long, in seconds."""
+    whole_reply_timeout_s: Interval = 60.0
+    """Time limit for a client to read a reply of more than 64 KiB, in seconds. The default is that of the server, and
+    lets a client with 1.5 Mbit/s read the largest page."""
     request_timeout_s: Interval = 30.0
     """Time limit for the call to the server, in seconds. `X-Request-Timeout` can shorten it."""
     stream_timeout_s: Interval = 3_600.0
@@ -148,10 +180,50 @@ class Settings(BaseSettings):
     """How long a wrong API key is refused without asking the server, in seconds: a client in a loop must not
     exhaust the server's limit of failed authentications for the gateway's address."""
 
+    # -- console
+
+    console: Literal["on", "off"] = "on"
+    """`on`: serve the web console at `/`."""
+    console_key_file: Path | None = None
+    """File with the API key that the sign-in link signs in with. If set, `serve` prints the link. Empty: no link."""
+    console_link_lifetime_s: Interval = 3_600.0
+    """How long the printed sign-in link can be used, in seconds. It works once."""
+    console_idle_timeout_s: Interval = 1_800.0
+    """A console session ends after this time without a request, in seconds."""
+    console_session_lifetime_s: Interval = 43_200.0
+    """A console session ends after this time in any case, in seconds: a working day."""
+    console_sessions_max: Count = 500
+    """Maximum number of console sessions. A further one ends the one that was used least recently. Each has a client of
+    the server, of about 100 KB."""
+    console_seller: str = ""
+    """Name, address and tax number of the shop, with a semicolon between the lines, such as
+    `Kettle & Crumb Ltd; 1 Wharf Road; London N1 7GS; VAT GB 123456789`. They stand on invoices. Empty: only the console
+    says that they are missing, because no default could be right."""
+
+    # -- sign-in by an identity provider
+
+    console_url: str = ""
+    """Public address of the console, such as `https://console.example.com`, to which the identity provider sends people
+    back: to its path `/sign-in/callback`. Required with `oidc_issuer`."""
+    oidc_issuer: str = ""
+    """Issuer of an OpenID Connect provider by which people sign in to the console. The server must have the same one.
+    Empty: none."""
+    oidc_client_id: str = ""
+    """Client id of the console at the provider. The server must have the same one."""
+    oidc_client_secret_file: Path | None = None
+    """File with the client secret of the console at the provider. Empty: a public client, which PKCE protects alone."""
+    oidc_label: str = "your company account"
+    """What the button says after "Sign in with"."""
+    oidc_scopes: Words = ("openid", "profile", "email")
+    """Scopes that are requested, separated by spaces. Some providers need one more for the groups."""
+    oidc_ca_file: Path | None = None
+    """Verify the provider also with these PEM certificate authorities. Empty: the usual ones only."""
+
     # -- browsers
 
-    cors_origins: Words = ()
-    """Origins whose scripts may call the gateway, separated by spaces, such as `https://shop.example`. Empty: none."""
+    cors_origins: Origins = ()
+    """Origins whose scripts may call the gateway, separated by spaces, such as `https://shop.example`: as browsers
+    send them, in lower case and without a path. Empty: none."""
     hsts_max_age_s: Annotated[int, Field(ge=0, le=63_072_000)] = 31_536_000
     """`max-age` of `Strict-Transport-Security`, in seconds, sent only with TLS. 0: do not send it."""
 
@@ -182,7 +254,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises: InvalidSettings.
     """
     known = {get_variable(name) for name in Settings.model_fields}
-    unknown = [f"{name}: no such setting" for name in os.environ if name.startswith(PREFIX) and name not in known]
+    unknown = [_describe_unknown(name, known) for name in os.environ if name.startswith(PREFIX) and name not in known]
     if unknown:
         raise InvalidSettings(unknown)
     try:
@@ -192,6 +264,16 @@ def load_settings(**overrides: Any) -> Settings:
     if problems := _find_contradictions(settings):
         raise InvalidSettings(problems)
     return settings
+
+
+def _describe_unknown(name: str, known: Collection[str]) -> str:
+    """Return a line about a variable that is no setting, with the setting that it may mean.
+
+    The address has the prefix of the server's settings, because `make run` prints it with them.
+    """
+    close = get_close_matches(name, known, n=1, cutoff=SIMILARITY_MIN)
+    suggestion = LISTEN_VARIABLE if name == f"{PREFIX}LISTEN" else "".join(close)
+    return f"{name}: no such setting" + (f"; did you mean {suggestion}?" if suggestion else "")
 
 
 def get_variable(name: str) -> str:
@@ -211,9 +293,31 @@ def _describe(problem: Any) -> str:
     return f"{variable}: {problem['msg'].lower()}"
 
 
+def _find_provider_problems(settings: Settings) -> list[str]:
+    """Return one line for each setting of the identity provider that cannot work."""
+    if not settings.oidc_issuer:
+        return []
+    problems = []
+    if not settings.oidc_issuer.startswith("https://"):
+        problems.append(f"{PREFIX}OIDC_ISSUER: {settings.oidc_issuer!r} is not a URL such as https://login.example.com")
+    url = settings.console_url
+    is_local = url.startswith("http://") and is_loopback(f"{url.removeprefix('http://').partition(':')[0]}:80")
+    if not (url.startswith("https://") or is_local) or url.rstrip("/").count("/") > 2:
+        problems.append(f"{PREFIX}CONSOLE_URL: {url!r} is not an address such as https://console.example.com")
+    if not settings.oidc_client_id:
+        problems.append(f"{PREFIX}OIDC_ISSUER: set {PREFIX}OIDC_CLIENT_ID, too")
+    for name in ("oidc_client_secret_file", "oidc_ca_file"):
+        file = getattr(settings, name)
+        if file is not None and not os.access(file, os.R_OK):
+            problems.append(f"{PREFIX}{name.upper()}: cannot read {file}")
+    if "openid" not in settings.oidc_scopes:
+        problems.append(f"{PREFIX}OIDC_SCOPES: `openid` is missing")
+    return problems
+
+
 def _find_contradictions(settings: Settings) -> list[str]:
     """Return one line for each rule between settings that is broken."""
-    problems = []
+    problems = _find_provider_problems(settings)
     host, _, port = settings.listen.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         problems.append(f"{LISTEN_VARIABLE}: {settings.listen!r} is not host:port")

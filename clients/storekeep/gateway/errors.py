@@ -16,7 +16,9 @@ import msgspec
 from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 
+from storekeep.gateway.error_texts import rephrase
 from storekeep.gateway.invalid_json import InvalidJson
+from storekeep.gateway.routes import Route
 
 DOMAIN = "storekeep"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -77,19 +79,22 @@ class Refusal:
     code: grpc.StatusCode
     reason: str
 
-    def make(self, message: str, *, headers: Sequence[Header] = (), field: str = "", retry_s: int = 0) -> Refused:
+    def make(
+        self, message: str, *, headers: Sequence[Header] = (), field: str = "", problem: str = "", retry_s: int = 0
+    ) -> Refused:
         """Return the error.
 
         Args:
             message: text for the caller.
             headers: further headers of the reply.
             field: the field that is invalid; empty for none.
+            problem: what is wrong with the field (default: the message).
             retry_s: retry delay in seconds; 0 for none.
         """
         status = status_pb2.Status(code=self.code.value[0], message=message)
         status.details.add().Pack(error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN))
         if field:
-            violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
+            violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=problem or message)
             status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
         if retry_s:
             delay = error_details_pb2.RetryInfo()
@@ -118,21 +123,31 @@ INTERNAL = Refusal(500, _Code.INTERNAL, "INTERNAL")
 """What the gateway itself refuses. Another kind is another line here."""
 
 
-def from_invalid_json(error: InvalidJson) -> Refused:
-    """Return the error of a body, query or path that is no request message."""
+def from_invalid_json(error: InvalidJson, *, place: str = "field") -> Refused:
+    """Return the error of a body, query or path that is no request message.
+
+    Args:
+        place: what the caller has written wrong, `field` or `parameter`.
+    """
     if error.path:
-        return INVALID_FIELD.make(str(error), field=error.path)
+        return INVALID_FIELD.make(f"{place} {error}", field=error.path, problem=error.problem)
     return MALFORMED.make(str(error))
 
 
-def from_rpc_error(error: grpc.aio.AioRpcError) -> Refused:
-    """Return the error of a failed call. One without a status of the server means that the server is away."""
+def from_rpc_error(error: grpc.aio.AioRpcError, route: Route | None = None) -> Refused:
+    """Return the error of a failed call. One without a status of the server means that the server is away.
+
+    Args:
+        route: the route that was called; None leaves the texts as they are.
+    """
     code = error.code()
     trailers = dict(error.trailing_metadata() or ())
     raw = trailers.get(DETAILS_KEY)
     if raw is None:
         return _without_details(code, error.details() or "")
     status = status_pb2.Status.FromString(raw if isinstance(raw, bytes) else raw.encode())
+    if route is not None:
+        rephrase(status, route)
     refused = Refused(HTTP_STATUSES.get(code.name, 500), status)
     refused.http_status = REASON_STATUSES.get(refused.reason, refused.http_status)
     return refused
@@ -141,6 +156,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Refused:
 def _without_details(code: grpc.StatusCode, text: str) -> Refused:
     if code is _Code.UNAVAILABLE:
         return SERVER_AWAY.make("the server is unreachable; retry", retry_s=RETRY_AFTER_S)
+    if code is _Code.CANCELLED:  # by the server: a call that the gateway cancels raises no error of gRPC
+        text = "the server stopped before it answered; retry, a mutation with the same requestId"
+        return SERVER_AWAY.make(text, retry_s=RETRY_AFTER_S)
     if code is _Code.DEADLINE_EXCEEDED:
         return DEADLINE.make("the server did not answer before the deadline")
     if code is _Code.RESOURCE_EXHAUSTED:

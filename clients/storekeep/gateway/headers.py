@@ -15,6 +15,8 @@ from google.protobuf.message import Message
 
 from storekeep.gateway.credentials import parse_credential
 from storekeep.gateway.errors import INVALID_FIELD, MALFORMED, TOO_LARGE, UNSUPPORTED_TYPE, Header
+from storekeep.gateway.hosts import is_authority
+from storekeep.gateway.routes import Route
 
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 IDEMPOTENCY_NAMESPACE = uuid.UUID("6f1c8e0a-52c6-5a53-9b7e-0d6f6a0c3f5e")
@@ -37,14 +39,15 @@ ETAG = re.compile(r'"([\x21\x23-\x7e]{1,192})"')
 """An etag in quotes. It is three times as long as the longest of the contract if each character is percent-encoded."""
 ETAG_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """Characters of an etag that a header can have, besides letters and digits; `%` starts an encoded one."""
-LANGUAGE_SEPARATOR = ";"
-"""Separates the etag of a resource from the language of the reply in the header `ETag`: `"v3;de"`."""
+ETAG_SEPARATOR = ";"
+"""Separates the etag of a resource from what else is special about the reply in the header `ETag`: its language and its
+coding, as in `"v3;de;gzip"`. A strong etag belongs to the bytes of one reply (RFC 9110, 8.8.3)."""
 PRIVATE: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """Headers of every reply. A GET with an ETag says `private, no-cache` instead of `no-store`, so that it can be
 revalidated."""
 REVALIDATE: Header = (b"cache-control", b"private, no-cache")
 CLOSE: Header = (b"connection", b"close")
-VARY: Header = (b"vary", b"Authorization, Accept-Encoding, Accept-Language, Origin")
+VARY: Header = (b"vary", b"Authorization, Accept-Encoding, Accept-Language")
 
 
 @dataclass(slots=True)
@@ -85,6 +88,20 @@ class RequestHeaders:
         if has_length or len(encodings) > 1 or encodings[0].strip().lower() != b"chunked":
             text = "the length of the body is ambiguous: send Content-Length, or Transfer-Encoding: chunked"
             raise MALFORMED.make(text, headers=[CLOSE])
+
+    def check_host(self, http_version: str) -> None:
+        """Refuse a request without one valid `Host` (RFC 9112, 3.2): a proxy in front may have read another one.
+
+        Granian gives a request without one an empty one, which HTTP/1.0 allows.
+
+        Raises: Refused.
+        """
+        hosts = [value for name, value in self.raw if name == b"host"]
+        is_valid = len(hosts) == 1 and (
+            is_authority(hosts[0].decode("latin-1")) or (not hosts[0] and http_version == "1")
+        )
+        if not is_valid:
+            raise MALFORMED.make("send one Host header, such as example.com:8080", headers=[CLOSE])
 
     def find_request_id(self) -> str:
         """Return the request id that the caller chose, or a new one."""
@@ -127,13 +144,13 @@ class RequestHeaders:
 
         The server keeps request ids apart by caller and method, so the same key of two callers never collides.
 
-        Raises: Refused if it is empty or too long.
+        Raises: Refused if it is empty, too long or not printable.
         """
         key = self.get("idempotency-key")
         if key is None:
             return ""
-        if not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX:
-            raise MALFORMED.make(f"Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters")
+        if not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX or not key.isprintable():
+            raise MALFORMED.make(f"Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable characters")
         return str(uuid.uuid5(IDEMPOTENCY_NAMESPACE, key))
 
     def get_condition(self) -> str:
@@ -145,7 +162,7 @@ class RequestHeaders:
         if match is None:
             raise MALFORMED.make('If-Match is one strong etag in quotes, such as "v3"')
         try:
-            return unquote(match[1].partition(LANGUAGE_SEPARATOR)[0], errors="strict")
+            return unquote(match[1].partition(ETAG_SEPARATOR)[0], errors="strict")
         except UnicodeDecodeError:
             raise MALFORMED.make("If-Match is not percent-encoded UTF-8") from None
 
@@ -156,11 +173,15 @@ class RequestHeaders:
             return False
         return text.strip() == "*" or quote(etag, safe=ETAG_SAFE) in ETAG.findall(text)
 
-    def accepts_gzip(self) -> bool:
-        """Return whether the reply may be compressed."""
+    def is_compressed(self, body: bytes) -> bool:
+        """Return whether the reply with this body is sent as gzip."""
+        return len(body) >= GZIP_BYTES_MIN and self._accepts_gzip()
+
+    def _accepts_gzip(self) -> bool:
         text = b",".join(value for name, value in self.raw if name == b"accept-encoding").decode("latin-1").lower()
-        codings = [part.replace(" ", "").partition(";q=") for part in text.split(",")]
-        return any(name in ("gzip", "*") and q not in ("0", "0.0", "0.00", "0.000") for name, _, q in codings)
+        parts = [part.replace(" ", "").partition(";q=") for part in text.split(",")]
+        weights = {name: weight for name, _, weight in parts}
+        return weights.get("gzip", weights.get("*", "0")) not in ("0", "0.0", "0.00", "0.000")
 
     def decompress(self, body: bytes, *, size_max_bytes: int) -> bytes:
         """Return the body without its `Content-Encoding`. At most `size_max_bytes` are ever decompressed.
@@ -184,10 +205,11 @@ class RequestHeaders:
         return plain
 
     def check_json(self) -> None:
-        """Refuse a body that is not JSON in UTF-8. Raises: Refused."""
-        kind, _, parameters = (self.get("content-type") or "").partition(";")
-        charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-        if kind.strip().lower() != "application/json" or charset not in ("", "utf-8"):
+        """Refuse a body that is not JSON in UTF-8. Other parameters of the type mean nothing. Raises: Refused."""
+        kind, *parameters = (self.get("content-type") or "").lower().split(";")
+        pairs = [parameter.partition("=") for parameter in parameters]
+        charsets = {value.strip().strip('"') for name, _, value in pairs if name.strip() == "charset"}
+        if kind.strip() != "application/json" or not charsets <= {"utf-8"}:
             raise UNSUPPORTED_TYPE.make("send the body with Content-Type: application/json", headers=[ACCEPT])
 
 
@@ -197,6 +219,11 @@ ACCEPT: Header = (b"accept", b"application/json")
 def format_etag(etag: str) -> Header:
     """Return the header `ETag`. What a header cannot have is percent-encoded, and `If-Match` is decoded."""
     return b"etag", f'"{quote(etag, safe=ETAG_SAFE)}"'.encode()
+
+
+def mark_compressed(etag: str) -> str:
+    """Return the etag of a compressed reply: the same resource has another one if it is sent as it is."""
+    return f"{etag}{ETAG_SEPARATOR}gzip"
 
 
 def compress(body: bytes) -> bytes:
@@ -214,8 +241,19 @@ def build_etag(message: Message) -> str:
     fields = message.DESCRIPTOR.fields_by_name
     etag: str = owner.etag if "etag" in fields else ""
     if etag and "language_code" in fields and owner.language_code:
-        return f"{etag}{LANGUAGE_SEPARATOR}{owner.language_code}"
+        return f"{etag}{ETAG_SEPARATOR}{owner.language_code}"
     return etag
+
+
+def takes_etag(route: Route) -> bool:
+    """Return whether a request can have an etag: in a field of its own, or as a PATCH in the resource.
+
+    The etag in the resource of another request, such as one that creates it, is not compared with anything.
+    """
+    request = route.rpc.input_type
+    body = request.fields_by_name.get(route.body)
+    resource = body.message_type if body is not None and route.http_method == "PATCH" else None
+    return any(message is not None and "etag" in message.fields_by_name for message in (request, resource))
 
 
 def set_request_id(request: Message, request_id: str) -> None:
@@ -227,20 +265,20 @@ def set_request_id(request: Message, request_id: str) -> None:
         return
     owner: Any = request
     if owner.request_id not in ("", request_id):
-        raise INVALID_FIELD.make("send either Idempotency-Key or request_id", field="request_id")
+        raise INVALID_FIELD.make("send either Idempotency-Key or requestId", field="requestId")
     owner.request_id = request_id
 
 
-def set_condition(request: Message, etag: str, *, body: str) -> None:
-    """Set the etag that the call requires: the request's own, or that of the resource in the field `body`.
+def set_condition(request: Message, etag: str, *, route: Route) -> None:
+    """Set the etag that the call requires: the request's own, or that of the resource that it changes.
 
-    Raises: Refused if the request has another etag, or no field for one.
+    Raises: Refused if the request has another etag, or none that the server compares.
     """
+    if not takes_etag(route):
+        raise INVALID_FIELD.make("this request has no etag, so it cannot have an If-Match", field="etag")
     owner: Any = request
-    if "etag" not in owner.DESCRIPTOR.fields_by_name and body in owner.DESCRIPTOR.fields_by_name:
-        owner = getattr(owner, body)
     if "etag" not in owner.DESCRIPTOR.fields_by_name:
-        raise INVALID_FIELD.make("this call has no etag, so it cannot have an If-Match", field="etag")
+        owner = getattr(owner, route.body)
     if owner.etag not in ("", etag):
         raise INVALID_FIELD.make("the body has another etag than If-Match", field="etag")
     owner.etag = etag

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 SHOWN_CHARS_MAX = 80
 """Characters of a caller's text that an error repeats."""
 
@@ -10,7 +12,7 @@ class InvalidJson(ValueError):
     """A body, query or path does not convert to the request message.
 
     Attributes:
-        path: the field in the contract's spelling, such as `order.lines[2].quantity`; empty for the whole body.
+        path: the field as the caller wrote it, such as `order.lines[2].quantity`; empty for the whole body.
         problem: what is wrong, for the caller.
     """
 
@@ -39,3 +41,16 @@ def show(value: object) -> str:
     if len(text) > SHOWN_CHARS_MAX:
         text = f"{text[:SHOWN_CHARS_MAX]}..."
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def explain_oneof(message: Any, oneof: str, other: str) -> str:
+    """Return the problem of a second field of a oneof.
+
+    Args:
+        message: the message with the fields.
+        oneof: name of the oneof in the contract.
+        other: name in the contract of the field that is set.
+    """
+    descriptor = message.DESCRIPTOR
+    names = ", ".join(field.json_name for field in descriptor.oneofs_by_name[oneof].fields)
+    return f"only one of {names} can be set; {descriptor.fields_by_name[other].json_name} is too"

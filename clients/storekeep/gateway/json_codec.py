@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import EncodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -70,3 +70,34 @@ class JsonCodec:
         Raises: UnwritableMessage; DecodeError.
         """
         return self._write(self._new.FromString(message) if isinstance(message, bytes) else message)
+
+
+class FieldCodec:
+    """The conversion of one field of a message, for a body or a reply that is the value of only that field.
+
+    Args:
+        field: any field: a message, a scalar, a list or a map.
+    """
+
+    def __init__(self, field: FieldDescriptor) -> None:
+        self._name = field.name
+        self._set = _READERS.get_setter(field)
+        self._write = _WRITERS[False].get_field_writer(field)
+
+    def read_into(self, message: Message, value: Any) -> None:
+        """Set the field, which is empty, from a value of `parse_json`. Paths of errors begin below the field.
+
+        Raises: InvalidJson.
+        """
+        try:
+            self._set(message, value)
+        except (RecursionError, EncodeError):
+            raise InvalidJson("", "the body is nested too deeply") from None
+
+    def encode(self, message: Message) -> bytes:
+        """Return the value of the field as JSON; that of a field which is not set is its zero.
+
+        Raises: UnwritableMessage if JSON cannot express it.
+        """
+        value = getattr(message, self._name)
+        return msgspec.json.encode(value if self._write is None else self._write(value))

@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from storekeep.gateway.invalid_json import InvalidJson, show
+from storekeep.gateway.invalid_json import InvalidJson, explain_oneof, show
 from storekeep.gateway.json_scalars import INTEGER, ReadScalar, make_reader, parse_float, read_string, refuse
 from storekeep.gateway.json_texts import NumberText, RepeatedKey
 from storekeep.gateway.json_writers import WRAPPERS, get_map_entry
@@ -101,15 +101,15 @@ class Readers:
                 if field is None:
                     raise InvalidJson(show(key), f"{descriptor.name} has no such field")
                 if key != field.json_name and field.json_name in value:
-                    raise InvalidJson(field.name, "the field appears in both of its spellings")
+                    raise InvalidJson(key, "the field appears in both of its spellings")
                 if item is None and not field.reads_null:
                     continue
                 if field.oneof is not None and (other := message.WhichOneof(field.oneof)) is not None:
-                    raise InvalidJson(field.name, f"only one of the fields of {field.oneof} can be set; {other} is too")
+                    raise InvalidJson(key, explain_oneof(message, field.oneof, other))
                 try:
                     field.set(message, item)
                 except InvalidJson as error:
-                    raise error.prefix(field.name) from None
+                    raise error.prefix(key) from None
 
         # Known before its fields are compiled: a message may contain itself.
         self._readers[descriptor.full_name] = read_message
@@ -120,11 +120,15 @@ class Readers:
                 json_name=field.json_name,
                 oneof=None if oneof is None or oneof.name == f"_{field.name}" else oneof.name,
                 reads_null=_reads_null(field),
-                set=self._make_setter(field),
+                set=self.get_setter(field),
             )
         return read_message
 
-    def _make_setter(self, field: FieldDescriptor) -> ReadMessage:
+    def get_setter(self, field: FieldDescriptor) -> ReadMessage:
+        """Return the function that sets an empty field of a message from a JSON value.
+
+        It raises InvalidJson.
+        """
         entry = get_map_entry(field)
         if entry is not None:
             return self._make_map_setter(field.name, entry)

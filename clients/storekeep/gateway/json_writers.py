@@ -143,7 +143,7 @@ class Writers:
         # Known before its fields are compiled: a message may contain itself.
         self._writers[descriptor.full_name] = write_message
         for field in descriptor.fields:
-            table[field] = (field.json_name, self._make_field_writer(field))
+            table[field] = (field.json_name, self.get_field_writer(field))
             if self._writes_zeros and not field.has_presence:
                 zeros[field.json_name] = self._get_zero(field)
         return write_message
@@ -158,7 +158,11 @@ class Writers:
         write = self._make_value_writer(field)
         return field.default_value if write is None else write(field.default_value)
 
-    def _make_field_writer(self, field: FieldDescriptor) -> WriteValue | None:
+    def get_field_writer(self, field: FieldDescriptor) -> WriteValue | None:
+        """Return the function that converts the value of a field to JSON; None if the value itself is written.
+
+        It raises UnwritableMessage.
+        """
         entry = get_map_entry(field)
         if entry is not None:
             return _make_map_writer(self._make_value_writer(entry.fields_by_name["value"]))

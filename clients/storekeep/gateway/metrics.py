@@ -29,6 +29,12 @@ class Metrics:
             "storekeep_gateway_requests_in_flight", "Requests that are being answered.", registry=self.registry
         )
 
+        self.closed_connections = Counter(
+            "storekeep_gateway_closed_connections",
+            "Connections that were closed because their address had too many.",
+            registry=self.registry,
+        )
+
     def record(self, method: str, route: str, code: int, duration_s: float) -> None:
         """Count a finished request. `method` is empty for a path without a route, so callers cannot add series."""
         self._requests.labels(method, route, str(code)).inc()

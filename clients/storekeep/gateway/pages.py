@@ -39,7 +39,13 @@ class Pages:
     """The pages by path. Another page is another line in `__init__`."""
 
     def __init__(
-        self, calls: Calls, metrics: Metrics, *, is_draining: Callable[[], bool], metrics_public: bool
+        self,
+        calls: Calls,
+        metrics: Metrics,
+        *,
+        is_draining: Callable[[], bool],
+        metrics_public: bool,
+        has_start_page: bool,
     ) -> None:
         self._calls = calls
         self._metrics = metrics
@@ -53,7 +59,10 @@ class Pages:
             Page("/metrics", self._build_metrics, is_local=True),
             Page("/.well-known/jwks.json", self._build_jwks),
         )
-        documents = (Page(path, partial(_build_document, *reply)) for path, reply in read_documents().items())
+        documents = (
+            Page(path, partial(_build_document, *reply))
+            for path, reply in read_documents(has_start_page=has_start_page).items()
+        )
         self._pages = {page.path.encode(): page for page in (*pages, *documents)}
 
     def find(self, raw_path: bytes, *, peer: str) -> Page | None:

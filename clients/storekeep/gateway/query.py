@@ -13,8 +13,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from storekeep.gateway.invalid_json import InvalidJson, show
-from storekeep.gateway.json_scalars import make_reader
+from storekeep.gateway.invalid_json import InvalidJson, explain_oneof, show
+from storekeep.gateway.json_scalars import INTEGER, make_reader
 from storekeep.gateway.json_writers import WRAPPERS, get_map_entry
 from storekeep.gateway.well_known import read_duration, read_field_mask, read_timestamp
 
@@ -49,14 +49,14 @@ def build_query_setter(descriptor: Descriptor, bound: Collection[str] = ()) -> Q
         for name, text in pairs:
             fields = _find_fields(descriptor, name)
             path = ".".join(field.name for field in fields)
-            _check_free(path, bound)
+            _check_free(name, path, bound)
             if path in done and not fields[-1].is_repeated:
-                raise InvalidJson(path, "the parameter appears more than once")
+                raise InvalidJson(name, "the parameter appears more than once")
             done.add(path)
             try:
                 _set_field(message, fields, text)
             except InvalidJson as error:
-                raise error.prefix(path) from None
+                raise error.prefix(name) from None
 
     return apply
 
@@ -75,9 +75,10 @@ def set_path_field(message: Message, path: str, text: str) -> None:
     try:
         value = _make_text_reader(leaf)(text)
     except InvalidJson as error:
-        raise error.prefix(path) from None
+        raise error.prefix(leaf.json_name) from None
     if current not in (leaf.default_value, value):
-        raise InvalidJson(path, f"the body has {show(repr(current))}, but the path has {show(repr(value))}")
+        problem = f"the body has {show(repr(current))}, but the path has {show(repr(value))}"
+        raise InvalidJson(leaf.json_name, problem)
     setattr(owner, leaf.name, value)
 
 
@@ -113,18 +114,18 @@ def _find_fields(descriptor: Descriptor, name: str) -> list[FieldDescriptor]:
         if owner is not None and not (fields and fields[-1].is_repeated):
             field = next((each for each in owner.fields if segment in (each.name, each.json_name)), None)
         if field is None:
-            raise InvalidJson(show(name), f"{descriptor.name} has no such field")
+            raise InvalidJson(show(name), "there is no such parameter")
         fields.append(field)
         owner = field.message_type
     return fields
 
 
-def _check_free(path: str, bound: Collection[str]) -> None:
+def _check_free(name: str, path: str, bound: Collection[str]) -> None:
     for taken in bound:
         if taken == WHOLE_BODY:
-            raise InvalidJson(path, "the field belongs into the body, not into the query")
+            raise InvalidJson(name, "the field belongs into the body, not into the query")
         if path == taken or path.startswith(f"{taken}."):
-            raise InvalidJson(path, "the field is given by the path or the body; leave it out of the query")
+            raise InvalidJson(name, "the field is given by the path or the body; leave it out of the query")
 
 
 def _set_field(message: Message, fields: list[FieldDescriptor], text: str) -> None:
@@ -157,7 +158,7 @@ def _check_oneof(owner: Message, field: FieldDescriptor) -> None:
         return
     other = owner.WhichOneof(oneof.name)
     if other is not None and other != field.name:
-        raise InvalidJson("", f"only one of the fields of {oneof.name} can be set; {other} is too")
+        raise InvalidJson("", explain_oneof(owner, oneof.name, other))
 
 
 def _make_message_reader(field: FieldDescriptor) -> Callable[[Any, str], None]:
@@ -183,7 +184,7 @@ def _make_text_reader(field: FieldDescriptor) -> ReadText:
     read = make_reader(field)
     if field.enum_type is None:
         return read
-    return lambda text: read(int(text) if text.isascii() and text.isdigit() and len(text) < 11 else text)
+    return lambda text: read(int(text) if INTEGER.fullmatch(text) else text)
 
 
 def _read_bool(text: str) -> bool:

@@ -10,19 +10,21 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
 
-FILES = ("audit", "auth", "customers", "events", "inventory", "orders", "products", "webhooks")
-"""The files of the contract with services."""
+from storekeep import v1
+
 METHODS = ("get", "put", "post", "delete", "patch")
 RESERVED = frozenset({"livez", "readyz", "metrics", "docs", "openapi.json", ".well-known"})
 """First segments of the gateway's own pages."""
 _PIECE = re.compile(r"\{([a-z0-9_.]+)(?:=([^{}]*))?\}|([^/{}]+)")
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+"""An incomplete percent-encoding."""
 _ENCODED_SLASH = re.compile(rb"%(2[Ff])")
 
 
@@ -139,7 +141,7 @@ def decode_segment(segment: bytes) -> str:
 
     Raises: InvalidPath if an escape is incomplete, or the result is no UTF-8 or has a NUL.
     """
-    if _BAD_ESCAPE.search(segment):
+    if BAD_ESCAPE.search(segment):
         raise InvalidPath("the path has an incomplete percent-encoding")
     try:
         text = unquote_to_bytes(segment).decode()
@@ -151,8 +153,9 @@ def decode_segment(segment: bytes) -> str:
 
 
 def list_services() -> list[ServiceDescriptor]:
-    """Return the services of the contract."""
-    modules = [import_module(f"storekeep.v1.{name}_pb2") for name in FILES]
+    """Return the services of the contract, by the names of their files."""
+    names = sorted(module.name for module in iter_modules(v1.__path__) if module.name.endswith("_pb2"))
+    modules = [import_module(f"{v1.__name__}.{name}") for name in names]
     return [service for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
 
 

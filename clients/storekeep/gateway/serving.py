@@ -24,25 +24,30 @@ from starlette.types import ASGIApp
 from storekeep.gateway.access_log import AccessLog
 from storekeep.gateway.app import Gateway
 from storekeep.gateway.calls import Calls
-from storekeep.gateway.config import LISTEN_VARIABLE, Settings
+from storekeep.gateway.config import DEFAULT_LISTEN, LISTEN_VARIABLE, Settings
 
 TLS_CHECK_INTERVAL_S = 2.0
 """Interval at which the TLS files are checked for changes, in seconds."""
 CONNECT_TIMEOUT_S = 10.0
 POLL_S = 0.02
+ANNOUNCE_POLL_S = 0.1
+"""Interval at which the file that the banner waits for is looked for, in seconds."""
 OTHER_FILES_MAX = 100
 """Open files besides the connections: the ports, the log, the channel to the server."""
 CORS_REQUEST_HEADERS = (
     "Authorization",
+    "Content-Encoding",
     "Content-Type",
     "Idempotency-Key",
     "If-Match",
     "If-None-Match",
     "Last-Event-ID",
+    "Storekeep-Position",
+    "Traceparent",
     "X-Request-ID",
     "X-Request-Timeout",
 )
-CORS_REPLY_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "X-Request-ID")
+CORS_REPLY_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "Storekeep-Position", "X-Request-ID")
 CORS_MAX_AGE_S = 600
 
 
@@ -75,13 +80,17 @@ def reserve_port(address: str) -> socket.socket:
     return holder
 
 
-async def serve(settings: Settings, *, address_file: Path | None, end_with: int | None) -> None:
+async def serve(
+    settings: Settings, *, address_file: Path | None, end_with: int | None, announce_after: Path | None
+) -> None:
     """Serve until SIGTERM or SIGINT, and end after the running requests.
 
     Args:
         settings: settings.
         address_file: write the address to this file when the gateway accepts requests; None for none.
         end_with: end when this process does, such as the server of `make run`; None for no such process.
+        announce_after: print the address when this file exists, such as the one that the server writes after its own
+            lines; None to print it at once.
 
     Raises: CannotListen.
     """
@@ -98,17 +107,43 @@ async def serve(settings: Settings, *, address_file: Path | None, end_with: int 
         listener = Listener(add_cors(gateway, settings.cors_origins), settings, host=host.strip("[]"), port=port)
         await listener.start()
         scheme = "https" if settings.tls_certificate_file else "http"
-        print(f"The HTTP gateway is listening on {scheme}://{host}:{port}.", flush=True)  # noqa: T201
+        announcing = _announce(gateway, settings, f"{scheme}://{host}:{port}", after=announce_after)
         if address_file:
             temporary = address_file.with_name(f"{address_file.name}.new")
             temporary.write_text(f"{host}:{port}\n")
             temporary.replace(address_file)
-        watching = asyncio.create_task(listener.watch_files())
+        jobs = (announcing, listener.watch_files(), gateway.connections.run(port))
+        watching = [asyncio.create_task(job) for job in jobs]
         await stopping.wait()
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         await _drain(gateway, listener, settings)
         await calls.close()
+        if gateway.console is not None:
+            gateway.console.close()
         log.close()
+
+
+async def _announce(gateway: Gateway, settings: Settings, base: str, *, after: Path | None) -> None:
+    """Print where the gateway and the console are, once the file `after` exists; None: at once."""
+    while after is not None and not after.exists():
+        await asyncio.sleep(ANNOUNCE_POLL_S)
+    print(f"The HTTP gateway is listening on {base}.", flush=True)  # noqa: T201 - output of the command
+    _print_console(gateway, settings, base)
+
+
+def _print_console(gateway: Gateway, settings: Settings, base: str) -> None:
+    """Print where the console is, and a link that signs in once if the settings name a key."""
+    if gateway.console is None:
+        return
+    if settings.console_key_file is None:
+        print(f"The console is at {base}/", flush=True)  # noqa: T201 - output of the command
+        return
+    minutes = round(settings.console_link_lifetime_s / 60)
+    link = gateway.console.make_link(base)
+    if settings.listen != DEFAULT_LISTEN:
+        print(f"`storekeep open` needs this address once: storekeep login --console {base}", flush=True)  # noqa: T201
+    print(f"Sign in to the console, once within {minutes} minutes: {link}", flush=True)  # noqa: T201
 
 
 def _limit_unread_replies(port: int, timeout_s: float) -> None:
@@ -167,7 +202,7 @@ def add_cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=origins,
-        allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+        allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
         allow_headers=CORS_REQUEST_HEADERS,
         expose_headers=CORS_REPLY_HEADERS,
         max_age=CORS_MAX_AGE_S,

@@ -12,10 +12,10 @@ from google.protobuf.message_factory import GetMessageClass
 from storekeep.gateway.errors import INTERNAL, MALFORMED, from_invalid_json
 from storekeep.gateway.headers import RequestHeaders, build_etag, set_condition, set_request_id
 from storekeep.gateway.invalid_json import InvalidJson, UnwritableMessage
-from storekeep.gateway.json_codec import JsonCodec
+from storekeep.gateway.json_codec import FieldCodec, JsonCodec
 from storekeep.gateway.json_texts import parse_json
 from storekeep.gateway.query import build_query_setter, derive_update_mask, set_path_field
-from storekeep.gateway.routes import InvalidPath, Route, build_routes
+from storekeep.gateway.routes import BAD_ESCAPE, InvalidPath, Route, build_routes
 
 QUERY_PAIRS_MAX = 1_000
 """Maximum number of query parameters."""
@@ -28,15 +28,18 @@ class Transcoder:
         self.route = route
         self.output: type[Message] = GetMessageClass(route.rpc.output_type)
         self._new: type[Message] = GetMessageClass(route.rpc.input_type)
-        fields = route.rpc.input_type.fields_by_name
-        self._body_type = None
+        request, reply = route.rpc.input_type, route.rpc.output_type
+        body = request.fields_by_name.get(route.body)
+        self._body_codec: JsonCodec | FieldCodec | None = None
         if route.body:
-            self._body_type = route.rpc.input_type if route.body == "*" else fields[route.body].message_type
-        self._body_codec = JsonCodec(self._body_type) if self._body_type is not None else None
+            self._body_codec = JsonCodec(request) if body is None else FieldCodec(body)
         bound = [variable.field_path for variable in route.variables] + ([route.body] if route.body else [])
-        self._apply_query = build_query_setter(route.rpc.input_type, bound)
-        self._masks = route.http_method == "PATCH" and bool(route.body) and "update_mask" in fields
-        self._output_codec = JsonCodec(route.rpc.output_type, writes_zeros=False)
+        self._apply_query = build_query_setter(request, bound)
+        is_masked = route.http_method == "PATCH" and "update_mask" in request.fields_by_name
+        self._masked = body.message_type if is_masked and body is not None and not body.is_repeated else None
+        part = reply.fields_by_name.get(route.response_body)
+        self._part_codec = None if part is None else FieldCodec(part)
+        self._output_codec = JsonCodec(reply, writes_zeros=False)
 
     def build_request(self, segments: list[bytes], query: bytes, body: bytes, headers: RequestHeaders) -> Message:
         """Return the request message.
@@ -55,17 +58,27 @@ class Transcoder:
             for variable in self.route.variables:
                 set_path_field(request, variable.field_path, variable.read(segments))
             if query:
-                self._apply_query(request, _parse_query(query))
-            if self._masks:
-                _fill_mask(request, parsed, self._body_type)
+                self._read_query(request, query)
+            if self._masked is not None:
+                _fill_mask(request, parsed, self._masked)
         except InvalidJson as error:
             raise from_invalid_json(error) from None
         except InvalidPath as error:
             raise MALFORMED.make(str(error)) from None
         set_request_id(request, headers.derive_request_id())
         if condition := headers.get_condition():
-            set_condition(request, condition, body=self.route.body)
+            set_condition(request, condition, route=self.route)
         return request
+
+    def parse_request(self, data: bytes) -> Message:
+        """Return a request message from its bytes on the wire."""
+        return self._new.FromString(data)
+
+    def _read_query(self, request: Message, query: bytes) -> None:
+        try:
+            self._apply_query(request, _parse_query(query))
+        except InvalidJson as error:
+            raise from_invalid_json(error, place="parameter") from None
 
     def _read_body(self, request: Message, body: bytes, headers: RequestHeaders) -> Any:
         """Fill the request from the body; return the parsed JSON, None without a body."""
@@ -77,15 +90,7 @@ class Transcoder:
             return None
         headers.check_json()
         parsed = parse_json(body)
-        if self.route.body == "*":
-            self._body_codec.read_into(request, parsed)
-            return parsed
-        target = getattr(request, self.route.body)
-        target.SetInParent()
-        try:
-            self._body_codec.read_into(target, parsed)
-        except InvalidJson as error:
-            raise error.prefix(self.route.body) from None
+        self._body_codec.read_into(request, parsed)
         return parsed
 
     def build_reply(self, reply: bytes) -> tuple[bytes, str]:
@@ -102,11 +107,9 @@ class Transcoder:
         Raises: Refused.
         """
         try:
-            if not self.route.response_body:
+            if self._part_codec is None:
                 return self._output_codec.encode(message)
-            parsed: Any = message if isinstance(message, Message) else self.output.FromString(message)
-            part = getattr(parsed, self.route.response_body)
-            return JsonCodec(part.DESCRIPTOR).encode(part)
+            return self._part_codec.encode(message if isinstance(message, Message) else self.output.FromString(message))
         except UnwritableMessage as error:
             raise INTERNAL.make(str(error)) from None
 
@@ -117,11 +120,14 @@ def build_transcoders(routes: Iterable[Route] | None = None) -> dict[Route, Tran
 
 
 def _parse_query(query: bytes) -> list[tuple[str, str]]:
-    """Return the decoded pairs of a query. As in forms, a `+` is a space.
+    """Return the decoded pairs of a query. As in forms, a `+` is a space, and an `&` too many means nothing.
 
     Raises: InvalidJson.
     """
+    query = b"&".join(pair for pair in query.split(b"&") if pair)
     try:
+        if BAD_ESCAPE.search(query):
+            raise ValueError
         return parse_qsl(
             query.decode("ascii"),
             keep_blank_values=True,

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from storekeep.v1 import options_pb2 as storekeep_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cstorekeep/v1/addresses.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xaf\x02\n\x07\x41\x64\x64ress\x12\x1f\n\trecipient\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x12\"\n\x0corganization\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x12,\n\raddress_lines\x18\x03 \x03(\tB\x15\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x10\x05\"\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\x08locality\x18\x04 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x64\x12(\n\x13\x61\x64ministrative_area\x18\x05 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x64\x12 \n\x0bpostal_code\x18\x06 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x14\x12*\n\x0bregion_code\x18\x07 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[A-Z]{2}$\x12\x1a\n\x05phone\x18\x08 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18(B:\n\x0cstorekeep.v1B\x0e\x41\x64\x64ressesProtoP\x01Z\x18storekeep/v1;storekeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cstorekeep/v1/addresses.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1astorekeep/v1/options.proto\"\xde\x03\n\x07\x41\x64\x64ress\x12\x38\n\trecipient\x18\x01 \x01(\tB%\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x8a\xb5\x18\x15\x08\x01\x12\x11\x44\x65liver and bill.\x12;\n\x0corganization\x18\x02 \x01(\tB%\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x8a\xb5\x18\x15\x08\x01\x12\x11\x44\x65liver and bill.\x12\x45\n\raddress_lines\x18\x03 \x03(\tB.\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x10\x05\"\x07r\x05\x10\x01\x18\xc8\x01\x8a\xb5\x18\x15\x08\x03\x12\x11\x44\x65liver and bill.\x12\x36\n\x08locality\x18\x04 \x01(\tB$\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x64\x8a\xb5\x18\x15\x08\x03\x12\x11\x44\x65liver and bill.\x12\x41\n\x13\x61\x64ministrative_area\x18\x05 \x01(\tB$\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x64\x8a\xb5\x18\x15\x08\x03\x12\x11\x44\x65liver and bill.\x12\x39\n\x0bpostal_code\x18\x06 \x01(\tB$\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x14\x8a\xb5\x18\x15\x08\x03\x12\x11\x44\x65liver and bill.\x12*\n\x0bregion_code\x18\x07 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[A-Z]{2}$\x12\x33\n\x05phone\x18\x08 \x01(\tB$\xe2\x41\x01\x01\xbaH\x04r\x02\x18(\x8a\xb5\x18\x15\x08\x02\x12\x11\x44\x65liver and bill.B:\n\x0cstorekeep.v1B\x0e\x41\x64\x64ressesProtoP\x01Z\x18storekeep/v1;storekeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +36,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014storekeep.v1B\016AddressesProtoP\001Z\030storekeep/v1;storekeepv1'
   _globals['_ADDRESS'].fields_by_name['recipient']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['recipient']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001'
+  _globals['_ADDRESS'].fields_by_name['recipient']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001\212\265\030\025\010\001\022\021Deliver and bill.'
   _globals['_ADDRESS'].fields_by_name['organization']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['organization']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001'
+  _globals['_ADDRESS'].fields_by_name['organization']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001\212\265\030\025\010\001\022\021Deliver and bill.'
   _globals['_ADDRESS'].fields_by_name['address_lines']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['address_lines']._serialized_options = b'\342A\001\001\272H\016\222\001\013\020\005\"\007r\005\020\001\030\310\001'
+  _globals['_ADDRESS'].fields_by_name['address_lines']._serialized_options = b'\342A\001\001\272H\016\222\001\013\020\005\"\007r\005\020\001\030\310\001\212\265\030\025\010\003\022\021Deliver and bill.'
   _globals['_ADDRESS'].fields_by_name['locality']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['locality']._serialized_options = b'\342A\001\001\272H\004r\002\030d'
+  _globals['_ADDRESS'].fields_by_name['locality']._serialized_options = b'\342A\001\001\272H\004r\002\030d\212\265\030\025\010\003\022\021Deliver and bill.'
   _globals['_ADDRESS'].fields_by_name['administrative_area']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['administrative_area']._serialized_options = b'\342A\001\001\272H\004r\002\030d'
+  _globals['_ADDRESS'].fields_by_name['administrative_area']._serialized_options = b'\342A\001\001\272H\004r\002\030d\212\265\030\025\010\003\022\021Deliver and bill.'
   _globals['_ADDRESS'].fields_by_name['postal_code']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['postal_code']._serialized_options = b'\342A\001\001\272H\004r\002\030\024'
+  _globals['_ADDRESS'].fields_by_name['postal_code']._serialized_options = b'\342A\001\001\272H\004r\002\030\024\212\265\030\025\010\003\022\021Deliver and bill.'
   _globals['_ADDRESS'].fields_by_name['region_code']._loaded_options = None
   _globals['_ADDRESS'].fields_by_name['region_code']._serialized_options = b'\342A\001\002\272H\016r\0142\n^[A-Z]{2}$'
   _globals['_ADDRESS'].fields_by_name['phone']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['phone']._serialized_options = b'\342A\001\001\272H\004r\002\030('
-  _globals['_ADDRESS']._serialized_start=109
-  _globals['_ADDRESS']._serialized_end=412
+  _globals['_ADDRESS'].fields_by_name['phone']._serialized_options = b'\342A\001\001\272H\004r\002\030(\212\265\030\025\010\002\022\021Deliver and bill.'
+  _globals['_ADDRESS']._serialized_start=137
+  _globals['_ADDRESS']._serialized_end=615
 # @@protoc_insertion_point(module_scope)

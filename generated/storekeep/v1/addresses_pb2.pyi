@@ -43,7 +43,9 @@ class Address(_message.Message):
     postal_code: _builtins.str
     """The postal code, in the country's own format. At most 20 characters."""
     region_code: _builtins.str
-    """ISO 3166-1 alpha-2, such as `DE`. Required."""
+    """The country: a code of ISO 3166-1 alpha-2, such as `DE`, or `XK` for Kosovo. Historic orders may have other ones.
+    Required.
+    """
     phone: _builtins.str
     """Phone number for the carrier. At most 40 characters."""
     @_builtins.property

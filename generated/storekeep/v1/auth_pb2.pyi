@@ -203,14 +203,14 @@ class TokenSet(_message.Message):
     access_token: _builtins.str
     """A JWT (RFC 9068). Send it in the `authorization` metadata as `Bearer TOKEN`."""
     refresh_token: _builtins.str
-    """The refresh token, for one use with RefreshToken."""
+    """The refresh token, for one use with RefreshToken. Empty if no session could be written."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the access token expires."""
 
     @_builtins.property
     def refresh_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the refresh token expires."""
+        """When the refresh token expires. Absent if there is none."""
 
     def __init__(
         self,

@@ -162,7 +162,8 @@ class AuthServiceServicer:
     """
 
     def IssueToken(self, request, context):
-        """Exchange an API key for a short-lived access token and a refresh token.
+        """Exchange an API key for a short-lived access token and a refresh token. If no session can be written, as
+        with a full disk, the reply has an access token alone, which ends with its API key or account.
         Errors: API_KEY_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -171,7 +172,8 @@ class AuthServiceServicer:
 
     def RefreshToken(self, request, context):
         """Exchange a refresh token for a new access token and refresh token. A refresh token works once: using it again
-        revokes every token of its session.
+        revokes every token of its session. While nothing can be written, as with a full disk, the reply has the same
+        refresh token, which stays unused.
         Errors: UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_REVOKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -351,7 +353,8 @@ class AuthServiceServicer:
 
     def UpdateRole(self, request, context):
         """Update a role. The caller must hold every permission that the role grants, both before and after, and every
-        permission of the service accounts that have the role.
+        permission of the service accounts and users that have the role. A password gives no permission that the creator of
+        its link lacked: users with such a password need a new link for those that the role gets.
         Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ETAG_MISMATCH,
         ROLE_BUILT_IN.
         """

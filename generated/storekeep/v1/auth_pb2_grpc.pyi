@@ -34,12 +34,14 @@ class AuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     IssueToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.IssueTokenRequest, _auth_pb2.TokenSet]
-    """Exchange an API key for a short-lived access token and a refresh token.
+    """Exchange an API key for a short-lived access token and a refresh token. If no session can be written, as
+    with a full disk, the reply has an access token alone, which ends with its API key or account.
     Errors: API_KEY_INVALID.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.TokenSet]
     """Exchange a refresh token for a new access token and refresh token. A refresh token works once: using it again
-    revokes every token of its session.
+    revokes every token of its session. While nothing can be written, as with a full disk, the reply has the same
+    refresh token, which stays unused.
     Errors: UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_REVOKED.
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeTokenRequest, _auth_pb2.RevokeTokenResponse]
@@ -135,7 +137,8 @@ class AuthServiceStub:
     """
     UpdateRole: _grpc.UnaryUnaryMultiCallable[_auth_pb2.UpdateRoleRequest, _auth_pb2.Role]
     """Update a role. The caller must hold every permission that the role grants, both before and after, and every
-    permission of the service accounts that have the role.
+    permission of the service accounts and users that have the role. A password gives no permission that the creator of
+    its link lacked: users with such a password need a new link for those that the role gets.
     Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ETAG_MISMATCH,
     ROLE_BUILT_IN.
     """
@@ -151,12 +154,14 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     IssueToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.IssueTokenRequest, _auth_pb2.TokenSet]  # type: ignore[assignment]
-    """Exchange an API key for a short-lived access token and a refresh token.
+    """Exchange an API key for a short-lived access token and a refresh token. If no session can be written, as
+    with a full disk, the reply has an access token alone, which ends with its API key or account.
     Errors: API_KEY_INVALID.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.TokenSet]  # type: ignore[assignment]
     """Exchange a refresh token for a new access token and refresh token. A refresh token works once: using it again
-    revokes every token of its session.
+    revokes every token of its session. While nothing can be written, as with a full disk, the reply has the same
+    refresh token, which stays unused.
     Errors: UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_REVOKED.
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeTokenRequest, _auth_pb2.RevokeTokenResponse]  # type: ignore[assignment]
@@ -252,7 +257,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """
     UpdateRole: _aio.UnaryUnaryMultiCallable[_auth_pb2.UpdateRoleRequest, _auth_pb2.Role]  # type: ignore[assignment]
     """Update a role. The caller must hold every permission that the role grants, both before and after, and every
-    permission of the service accounts that have the role.
+    permission of the service accounts and users that have the role. A password gives no permission that the creator of
+    its link lacked: users with such a password need a new link for those that the role gets.
     Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ETAG_MISMATCH,
     ROLE_BUILT_IN.
     """
@@ -271,7 +277,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.IssueTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.TokenSet, _abc.Awaitable[_auth_pb2.TokenSet]]:
-        """Exchange an API key for a short-lived access token and a refresh token.
+        """Exchange an API key for a short-lived access token and a refresh token. If no session can be written, as
+        with a full disk, the reply has an access token alone, which ends with its API key or account.
         Errors: API_KEY_INVALID.
         """
 
@@ -282,7 +289,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.TokenSet, _abc.Awaitable[_auth_pb2.TokenSet]]:
         """Exchange a refresh token for a new access token and refresh token. A refresh token works once: using it again
-        revokes every token of its session.
+        revokes every token of its session. While nothing can be written, as with a full disk, the reply has the same
+        refresh token, which stays unused.
         Errors: UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_REVOKED.
         """
 
@@ -504,7 +512,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Role, _abc.Awaitable[_auth_pb2.Role]]:
         """Update a role. The caller must hold every permission that the role grants, both before and after, and every
-        permission of the service accounts that have the role.
+        permission of the service accounts and users that have the role. A password gives no permission that the creator of
+        its link lacked: users with such a password need a new link for those that the role gets.
         Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ETAG_MISMATCH,
         ROLE_BUILT_IN.
         """

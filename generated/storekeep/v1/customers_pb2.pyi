@@ -12,7 +12,11 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.rpc import status_pb2 as _status_pb2
 from storekeep.v1 import addresses_pb2 as _addresses_pb2
+from storekeep.v1 import audit_pb2 as _audit_pb2
 from storekeep.v1 import batches_pb2 as _batches_pb2
+from storekeep.v1 import inventory_pb2 as _inventory_pb2
+from storekeep.v1 import orders_pb2 as _orders_pb2
+from storekeep.v1 import quotes_pb2 as _quotes_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -63,6 +67,10 @@ class Customer(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     COMPANY_FIELD_NUMBER: _builtins.int
     TAX_ID_FIELD_NUMBER: _builtins.int
+    ERASE_TIME_FIELD_NUMBER: _builtins.int
+    MERGED_INTO_FIELD_NUMBER: _builtins.int
+    TAX_EXEMPTION_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `customers/{customer}`. Set at creation, immutable."""
     display_name: _builtins.str
@@ -78,7 +86,15 @@ class Customer(_message.Message):
     company: _builtins.str
     """Legal name of the company; empty for a person. At most 200 characters."""
     tax_id: _builtins.str
-    """Tax number, such as a VAT id; it is not verified. At most 40 characters."""
+    """Tax number. One that begins with the letters of a country of the EU, of XI, GB or CHE has to have the form and the
+    check digits of a VAT number of it; no authority is asked. Other texts are not checked. At most 40 characters.
+    """
+    merged_into: _builtins.str
+    """The customer that this one was merged into, as `customers/{customer}`; empty if it was not merged."""
+    language_code: _builtins.str
+    """The language that the customer reads, as a tag (BCP 47) such as `de` or `pt-BR`; empty for the server's default language.
+    Stored in its canonical form. New orders of the customer have it, unless they name another one.
+    """
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomerAddress]:
         """The customer's addresses, at most 20."""
@@ -103,6 +119,16 @@ class Customer(_message.Message):
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The customer's groups, such as `wholesale`: at most 20 different ids of small letters, digits and `_-`."""
 
+    @_builtins.property
+    def erase_time(self) -> _timestamp_pb2.Timestamp:
+        """When the personal data was erased; absent if it was not. The personal fields are empty then."""
+
+    @_builtins.property
+    def tax_exemption(self) -> Global___CustomerTaxExemption:
+        """The reason why the orders of the customer pay no tax; absent if they do. An order with an exemption of its own has
+        that one.
+        """
+
     def __init__(
         self,
         *,
@@ -119,14 +145,56 @@ class Customer(_message.Message):
         groups: _abc.Iterable[_builtins.str] | None = ...,
         company: _builtins.str = ...,
         tax_id: _builtins.str = ...,
+        erase_time: _timestamp_pb2.Timestamp | None = ...,
+        merged_into: _builtins.str = ...,
+        tax_exemption: Global___CustomerTaxExemption | None = ...,
+        language_code: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "erase_time", b"erase_time", "tax_exemption", b"tax_exemption", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "company", b"company", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "email", b"email", "etag", b"etag", "groups", b"groups", "labels", b"labels", "name", b"name", "phone", b"phone", "tax_id", b"tax_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "company", b"company", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "email", b"email", "erase_time", b"erase_time", "etag", b"etag", "groups", b"groups", "labels", b"labels", "language_code", b"language_code", "merged_into", b"merged_into", "name", b"name", "phone", b"phone", "tax_exemption", b"tax_exemption", "tax_id", b"tax_id", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Customer: _TypeAlias = Customer  # noqa: Y015
+
+@_typing.final
+class CustomerTaxExemption(_message.Message):
+    """CustomerTaxExemption is the reason why the orders of a customer pay no tax, for a span of time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason, such as `reseller`. 1 to 200 characters."""
+    certificate: _builtins.str
+    """The number of the certificate; may be empty. At most 200 characters."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it begins to hold; absent if it always did. From 1900 to 2099."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ceases to hold, after `start_time`; absent if it never does. From 1900 to 2099."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        certificate: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "end_time", b"end_time", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomerTaxExemption: _TypeAlias = CustomerTaxExemption  # noqa: Y015
 
 @_typing.final
 class CustomerAddress(_message.Message):
@@ -211,13 +279,12 @@ class ListCustomersRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
-    """Filter (AIP-160 subset) on `display_name`, `email`, `phone`, `company`, `tax_id`, `groups`, `labels.KEY`,
-    `create_time`, `update_time`; `groups:wholesale` finds the members of a group. At most 2,000 characters.
+    """Filter (AIP-160 subset) on `display_name`, `email`, `phone`, `language_code`, `company`, `tax_id`, `groups`,
+    `labels.KEY`, `create_time`, `update_time`; `groups:wholesale` finds the members of a group. Personal fields are
+    stored encrypted: they are compared as a whole, with `=` and `!=`. At most 2,000 characters.
     """
     order_by: _builtins.str
-    """Sort order (AIP-132): `display_name`, `create_time`, `update_time`; each may be followed by ` desc`. Default:
-    `create_time`.
-    """
+    """Sort order (AIP-132): `create_time`, `update_time`; each may be followed by ` desc`. Default: `create_time`."""
     show_deleted: _builtins.bool
     """Include deleted resources."""
     include_total_size: _builtins.bool
@@ -509,7 +576,7 @@ class SearchCustomersRequest(_message.Message):
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
     READ_MASK_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """Search words, all of which must occur. The last word may be a prefix. 1 to 200 characters."""
+    """Search words, all of which must occur as whole words. 1 to 200 characters."""
     page_size: _builtins.int
     """Maximum number of results on the page: 20 when 0, at most 100. A larger number counts as 100."""
     page_token: _builtins.str
@@ -573,8 +640,284 @@ class SearchCustomersResponse(_message.Message):
 Global___SearchCustomersResponse: _TypeAlias = SearchCustomersResponse  # noqa: Y015
 
 @_typing.final
+class EraseCustomerRequest(_message.Message):
+    """The request of EraseCustomer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The customer to erase, as `customers/{customer}`."""
+    etag: _builtins.str
+    """Fail unless this is the current etag; empty to skip the check."""
+    force: _builtins.bool
+    """Erase although the customer has open orders, which lose their addresses. Default: refuse with RESOURCE_IN_USE."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        force: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "force", b"force", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseCustomerRequest: _TypeAlias = EraseCustomerRequest  # noqa: Y015
+
+@_typing.final
+class MergeCustomersRequest(_message.Message):
+    """The request of MergeCustomers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The customer that remains, as `customers/{customer}`."""
+    source: _builtins.str
+    """The customer that is merged into it and deleted, as `customers/{customer}`. It has at most 1,000 orders
+    and 1,000 quotes. At most 500 customers can be merged into one, also through others.
+    """
+    etag: _builtins.str
+    """Fail unless this is the current etag of the customer that remains; empty to skip the check."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        source: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeCustomersRequest: _TypeAlias = MergeCustomersRequest  # noqa: Y015
+
+@_typing.final
+class ExportCustomerDataRequest(_message.Message):
+    """The request of ExportCustomerData."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The customer, as `customers/{customer}`."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCustomerDataRequest: _TypeAlias = ExportCustomerDataRequest  # noqa: Y015
+
+@_typing.final
+class CustomerExport(_message.Message):
+    """CustomerExport is an export of everything that is stored about one customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPORT_TOKEN_FIELD_NUMBER: _builtins.int
+    customer: _builtins.str
+    """The customer, as `customers/{customer}`."""
+    export_token: _builtins.str
+    """Identifies the export to ReadCustomerData; empty for a dry run."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the export was started. Its data can be read for a day."""
+
+    def __init__(
+        self,
+        *,
+        customer: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        export_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer", b"customer", "export_token", b"export_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomerExport: _TypeAlias = CustomerExport  # noqa: Y015
+
+@_typing.final
+class ReadCustomerDataRequest(_message.Message):
+    """The request of ReadCustomerData."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EXPORT_TOKEN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The customer, as `customers/{customer}`."""
+    export_token: _builtins.str
+    """The `export_token` of an export of this customer that the caller's account started within the last day. At most 2,048
+    characters.
+    """
+    page_size: _builtins.int
+    """Maximum number of records on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
+    page_token: _builtins.str
+    """The `next_page_token` of the previous page of the same export; empty for the first page. At most 2,048 characters."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
+        the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        export_token: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_token", b"export_token", "max_staleness", b"max_staleness", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadCustomerDataRequest: _TypeAlias = ReadCustomerDataRequest  # noqa: Y015
+
+@_typing.final
+class ReadCustomerDataResponse(_message.Message):
+    """The response of ReadCustomerData."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The `page_token` of the next page; empty on the last page."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomerRecord]:
+        """One page: first the customer, then its orders, their notes, fulfilments and reservations, then the audit entries."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___CustomerRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadCustomerDataResponse: _TypeAlias = ReadCustomerDataResponse  # noqa: Y015
+
+@_typing.final
+class CustomerRecord(_message.Message):
+    """CustomerRecord is one resource with data about a customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    ORDER_NOTE_FIELD_NUMBER: _builtins.int
+    FULFILLMENT_FIELD_NUMBER: _builtins.int
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    AUDIT_ENTRY_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def customer(self) -> Global___Customer:
+        """The customer."""
+
+    @_builtins.property
+    def order(self) -> _orders_pb2.Order:
+        """An order of the customer."""
+
+    @_builtins.property
+    def order_note(self) -> _orders_pb2.OrderNote:
+        """A note on an order of the customer."""
+
+    @_builtins.property
+    def fulfillment(self) -> _orders_pb2.Fulfillment:
+        """A fulfilment of an order of the customer."""
+
+    @_builtins.property
+    def reservation(self) -> _inventory_pb2.Reservation:
+        """A reservation that was committed to an order of the customer."""
+
+    @_builtins.property
+    def audit_entry(self) -> _audit_pb2.AuditEntry:
+        """A change of one of these."""
+
+    @_builtins.property
+    def quote(self) -> _quotes_pb2.Quote:
+        """A quote for the customer."""
+
+    def __init__(
+        self,
+        *,
+        customer: Global___Customer | None = ...,
+        order: _orders_pb2.Order | None = ...,
+        order_note: _orders_pb2.OrderNote | None = ...,
+        fulfillment: _orders_pb2.Fulfillment | None = ...,
+        reservation: _inventory_pb2.Reservation | None = ...,
+        audit_entry: _audit_pb2.AuditEntry | None = ...,
+        quote: _quotes_pb2.Quote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_entry", b"audit_entry", "customer", b"customer", "fulfillment", b"fulfillment", "order", b"order", "order_note", b"order_note", "quote", b"quote", "record", b"record", "reservation", b"reservation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_entry", b"audit_entry", "customer", b"customer", "fulfillment", b"fulfillment", "order", b"order", "order_note", b"order_note", "quote", b"quote", "record", b"record", "reservation", b"reservation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["customer", "order", "order_note", "fulfillment", "reservation", "audit_entry", "quote"]  # noqa: Y015
+    _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
+
+Global___CustomerRecord: _TypeAlias = CustomerRecord  # noqa: Y015
+
+@_typing.final
 class BatchCreateCustomersRequest(_message.Message):
-    """The request of BatchCreateCustomers. A request has no more than 30,000 fields, including those of its items."""
+    """The request of BatchCreateCustomers. A request has no more than 30,000 fields, including those of its items.
+    Items after 40,000 characters from U+0800 on, such as Chinese ones, fail with MESSAGE_TOO_LARGE.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -636,7 +979,9 @@ Global___BatchCreateCustomersResponse: _TypeAlias = BatchCreateCustomersResponse
 
 @_typing.final
 class BatchUpdateCustomersRequest(_message.Message):
-    """The request of BatchUpdateCustomers. A request has no more than 30,000 fields, including those of its items."""
+    """The request of BatchUpdateCustomers. A request has no more than 30,000 fields, including those of its items.
+    Items after 40,000 characters from U+0800 on, such as Chinese ones, fail with MESSAGE_TOO_LARGE.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

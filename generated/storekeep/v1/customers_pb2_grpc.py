@@ -75,6 +75,26 @@ class CustomerServiceStub:
                 request_serializer=storekeep_dot_v1_dot_customers__pb2.UndeleteCustomerRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_customers__pb2.Customer.FromString,
                 _registered_method=True)
+        self.EraseCustomer = channel.unary_unary(
+                '/storekeep.v1.CustomerService/EraseCustomer',
+                request_serializer=storekeep_dot_v1_dot_customers__pb2.EraseCustomerRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_customers__pb2.Customer.FromString,
+                _registered_method=True)
+        self.MergeCustomers = channel.unary_unary(
+                '/storekeep.v1.CustomerService/MergeCustomers',
+                request_serializer=storekeep_dot_v1_dot_customers__pb2.MergeCustomersRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_customers__pb2.Customer.FromString,
+                _registered_method=True)
+        self.ExportCustomerData = channel.unary_unary(
+                '/storekeep.v1.CustomerService/ExportCustomerData',
+                request_serializer=storekeep_dot_v1_dot_customers__pb2.ExportCustomerDataRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_customers__pb2.CustomerExport.FromString,
+                _registered_method=True)
+        self.ReadCustomerData = channel.unary_unary(
+                '/storekeep.v1.CustomerService/ReadCustomerData',
+                request_serializer=storekeep_dot_v1_dot_customers__pb2.ReadCustomerDataRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_customers__pb2.ReadCustomerDataResponse.FromString,
+                _registered_method=True)
         self.BatchCreateCustomers = channel.unary_unary(
                 '/storekeep.v1.CustomerService/BatchCreateCustomers',
                 request_serializer=storekeep_dot_v1_dot_customers__pb2.BatchCreateCustomersRequest.SerializeToString,
@@ -148,8 +168,47 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteCustomer(self, request, context):
-        """Undelete a customer.
-        Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+        """Undelete a customer, unless it was erased or merged into another one.
+        Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseCustomer(self, request, context):
+        """Erase the personal data of a customer for good, also in its orders and quotes, in the audit log, in events and in
+        backups: the key that encrypts it is destroyed. The customer is deleted and cannot be undeleted. Its orders and
+        quotes keep their lines, totals and taxes; its quotes can no longer be accepted. The customers that were merged into
+        it are erased with it. Erasing an erased customer changes nothing.
+        Errors: CUSTOMER_NOT_FOUND, ILLEGAL_STATE, ETAG_MISMATCH, RESOURCE_IN_USE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeCustomers(self, request, context):
+        """Merge a customer into another one that is the same person: its orders, quotes and uses of coupons go to the other
+        customer, and it is deleted. It cannot be undone. The other customer's own fields do not change.
+        Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportCustomerData(self, request, context):
+        """Start an export of everything that is stored about one customer, deleted or not, and record in the audit log that the
+        caller exports it. ReadCustomerData returns the data.
+        Errors: CUSTOMER_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadCustomerData(self, request, context):
+        """Read the data of an export, page by page: the customer and those that were merged into it, also through others, its
+        orders with their notes, fulfilments and reservations, its quotes, and the audit entries of all of them. Each record
+        shows the resource as it is when its page is read.
+        Errors: INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,6 +272,26 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.UndeleteCustomer,
                     request_deserializer=storekeep_dot_v1_dot_customers__pb2.UndeleteCustomerRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_customers__pb2.Customer.SerializeToString,
+            ),
+            'EraseCustomer': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseCustomer,
+                    request_deserializer=storekeep_dot_v1_dot_customers__pb2.EraseCustomerRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_customers__pb2.Customer.SerializeToString,
+            ),
+            'MergeCustomers': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeCustomers,
+                    request_deserializer=storekeep_dot_v1_dot_customers__pb2.MergeCustomersRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_customers__pb2.Customer.SerializeToString,
+            ),
+            'ExportCustomerData': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportCustomerData,
+                    request_deserializer=storekeep_dot_v1_dot_customers__pb2.ExportCustomerDataRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_customers__pb2.CustomerExport.SerializeToString,
+            ),
+            'ReadCustomerData': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadCustomerData,
+                    request_deserializer=storekeep_dot_v1_dot_customers__pb2.ReadCustomerDataRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_customers__pb2.ReadCustomerDataResponse.SerializeToString,
             ),
             'BatchCreateCustomers': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchCreateCustomers,
@@ -442,6 +521,114 @@ class CustomerService:
             '/storekeep.v1.CustomerService/UndeleteCustomer',
             storekeep_dot_v1_dot_customers__pb2.UndeleteCustomerRequest.SerializeToString,
             storekeep_dot_v1_dot_customers__pb2.Customer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseCustomer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.CustomerService/EraseCustomer',
+            storekeep_dot_v1_dot_customers__pb2.EraseCustomerRequest.SerializeToString,
+            storekeep_dot_v1_dot_customers__pb2.Customer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.CustomerService/MergeCustomers',
+            storekeep_dot_v1_dot_customers__pb2.MergeCustomersRequest.SerializeToString,
+            storekeep_dot_v1_dot_customers__pb2.Customer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCustomerData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.CustomerService/ExportCustomerData',
+            storekeep_dot_v1_dot_customers__pb2.ExportCustomerDataRequest.SerializeToString,
+            storekeep_dot_v1_dot_customers__pb2.CustomerExport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadCustomerData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.CustomerService/ReadCustomerData',
+            storekeep_dot_v1_dot_customers__pb2.ReadCustomerDataRequest.SerializeToString,
+            storekeep_dot_v1_dot_customers__pb2.ReadCustomerDataResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,8 +62,31 @@ class CustomerServiceStub:
     Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.UndeleteCustomerRequest, _customers_pb2.Customer]
-    """Undelete a customer.
-    Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+    """Undelete a customer, unless it was erased or merged into another one.
+    Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    EraseCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.EraseCustomerRequest, _customers_pb2.Customer]
+    """Erase the personal data of a customer for good, also in its orders and quotes, in the audit log, in events and in
+    backups: the key that encrypts it is destroyed. The customer is deleted and cannot be undeleted. Its orders and
+    quotes keep their lines, totals and taxes; its quotes can no longer be accepted. The customers that were merged into
+    it are erased with it. Erasing an erased customer changes nothing.
+    Errors: CUSTOMER_NOT_FOUND, ILLEGAL_STATE, ETAG_MISMATCH, RESOURCE_IN_USE.
+    """
+    MergeCustomers: _grpc.UnaryUnaryMultiCallable[_customers_pb2.MergeCustomersRequest, _customers_pb2.Customer]
+    """Merge a customer into another one that is the same person: its orders, quotes and uses of coupons go to the other
+    customer, and it is deleted. It cannot be undone. The other customer's own fields do not change.
+    Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    """
+    ExportCustomerData: _grpc.UnaryUnaryMultiCallable[_customers_pb2.ExportCustomerDataRequest, _customers_pb2.CustomerExport]
+    """Start an export of everything that is stored about one customer, deleted or not, and record in the audit log that the
+    caller exports it. ReadCustomerData returns the data.
+    Errors: CUSTOMER_NOT_FOUND.
+    """
+    ReadCustomerData: _grpc.UnaryUnaryMultiCallable[_customers_pb2.ReadCustomerDataRequest, _customers_pb2.ReadCustomerDataResponse]
+    """Read the data of an export, page by page: the customer and those that were merged into it, also through others, its
+    orders with their notes, fulfilments and reservations, its quotes, and the audit entries of all of them. Each record
+    shows the resource as it is when its page is read.
+    Errors: INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
     """
     BatchCreateCustomers: _grpc.UnaryUnaryMultiCallable[_customers_pb2.BatchCreateCustomersRequest, _customers_pb2.BatchCreateCustomersResponse]
     """Create up to 1000 customers, all or none, or each by itself.
@@ -108,8 +131,31 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.UndeleteCustomerRequest, _customers_pb2.Customer]  # type: ignore[assignment]
-    """Undelete a customer.
-    Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+    """Undelete a customer, unless it was erased or merged into another one.
+    Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    EraseCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.EraseCustomerRequest, _customers_pb2.Customer]  # type: ignore[assignment]
+    """Erase the personal data of a customer for good, also in its orders and quotes, in the audit log, in events and in
+    backups: the key that encrypts it is destroyed. The customer is deleted and cannot be undeleted. Its orders and
+    quotes keep their lines, totals and taxes; its quotes can no longer be accepted. The customers that were merged into
+    it are erased with it. Erasing an erased customer changes nothing.
+    Errors: CUSTOMER_NOT_FOUND, ILLEGAL_STATE, ETAG_MISMATCH, RESOURCE_IN_USE.
+    """
+    MergeCustomers: _aio.UnaryUnaryMultiCallable[_customers_pb2.MergeCustomersRequest, _customers_pb2.Customer]  # type: ignore[assignment]
+    """Merge a customer into another one that is the same person: its orders, quotes and uses of coupons go to the other
+    customer, and it is deleted. It cannot be undone. The other customer's own fields do not change.
+    Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    """
+    ExportCustomerData: _aio.UnaryUnaryMultiCallable[_customers_pb2.ExportCustomerDataRequest, _customers_pb2.CustomerExport]  # type: ignore[assignment]
+    """Start an export of everything that is stored about one customer, deleted or not, and record in the audit log that the
+    caller exports it. ReadCustomerData returns the data.
+    Errors: CUSTOMER_NOT_FOUND.
+    """
+    ReadCustomerData: _aio.UnaryUnaryMultiCallable[_customers_pb2.ReadCustomerDataRequest, _customers_pb2.ReadCustomerDataResponse]  # type: ignore[assignment]
+    """Read the data of an export, page by page: the customer and those that were merged into it, also through others, its
+    orders with their notes, fulfilments and reservations, its quotes, and the audit entries of all of them. Each record
+    shows the resource as it is when its page is read.
+    Errors: INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
     """
     BatchCreateCustomers: _aio.UnaryUnaryMultiCallable[_customers_pb2.BatchCreateCustomersRequest, _customers_pb2.BatchCreateCustomersResponse]  # type: ignore[assignment]
     """Create up to 1000 customers, all or none, or each by itself.
@@ -199,8 +245,55 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customers_pb2.UndeleteCustomerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customers_pb2.Customer, _abc.Awaitable[_customers_pb2.Customer]]:
-        """Undelete a customer.
-        Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+        """Undelete a customer, unless it was erased or merged into another one.
+        Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def EraseCustomer(
+        self,
+        request: _customers_pb2.EraseCustomerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customers_pb2.Customer, _abc.Awaitable[_customers_pb2.Customer]]:
+        """Erase the personal data of a customer for good, also in its orders and quotes, in the audit log, in events and in
+        backups: the key that encrypts it is destroyed. The customer is deleted and cannot be undeleted. Its orders and
+        quotes keep their lines, totals and taxes; its quotes can no longer be accepted. The customers that were merged into
+        it are erased with it. Erasing an erased customer changes nothing.
+        Errors: CUSTOMER_NOT_FOUND, ILLEGAL_STATE, ETAG_MISMATCH, RESOURCE_IN_USE.
+        """
+
+    @_abc_1.abstractmethod
+    def MergeCustomers(
+        self,
+        request: _customers_pb2.MergeCustomersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customers_pb2.Customer, _abc.Awaitable[_customers_pb2.Customer]]:
+        """Merge a customer into another one that is the same person: its orders, quotes and uses of coupons go to the other
+        customer, and it is deleted. It cannot be undone. The other customer's own fields do not change.
+        Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportCustomerData(
+        self,
+        request: _customers_pb2.ExportCustomerDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customers_pb2.CustomerExport, _abc.Awaitable[_customers_pb2.CustomerExport]]:
+        """Start an export of everything that is stored about one customer, deleted or not, and record in the audit log that the
+        caller exports it. ReadCustomerData returns the data.
+        Errors: CUSTOMER_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadCustomerData(
+        self,
+        request: _customers_pb2.ReadCustomerDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customers_pb2.ReadCustomerDataResponse, _abc.Awaitable[_customers_pb2.ReadCustomerDataResponse]]:
+        """Read the data of an export, page by page: the customer and those that were merged into it, also through others, its
+        orders with their notes, fulfilments and reservations, its quotes, and the audit entries of all of them. Each record
+        shows the resource as it is when its page is read.
+        Errors: INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
         """
 
     @_abc_1.abstractmethod

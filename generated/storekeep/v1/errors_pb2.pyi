@@ -6,9 +6,10 @@ The reasons for which a call can fail. On the wire, a reason is the `reason` of 
 
 Any RPC can return, before its own reasons and in this order: UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_REVOKED,
 PERMISSION_DENIED, INVALID_FIELD. At any time it can return OVERLOADED, RATE_LIMITED, DEADLINE_EXCEEDED,
-MESSAGE_TOO_LARGE, STORAGE_FULL, STORAGE_UNAVAILABLE, SHUTTING_DOWN or INTERNAL. Any mutation can return
+MESSAGE_TOO_LARGE, STORAGE_FULL, READ_TOO_EXPENSIVE, STORAGE_UNAVAILABLE, SHUTTING_DOWN or INTERNAL. Any mutation can return
 REQUEST_ID_REUSED. It comes after the reasons that depend only on the request (its fields, mask and amounts), and
-before those that depend on stored data. A call that reaches no RPC returns UNKNOWN_METHOD or MALFORMED_MESSAGE.
+before those that depend on stored data. Any mutation about an erased person can return PERSONAL_DATA_ERASED, after its own
+reasons. A call that reaches no RPC returns UNKNOWN_METHOD or MALFORMED_MESSAGE.
 """
 
 from google.protobuf import descriptor as _descriptor
@@ -42,6 +43,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller lacks the permission; the metadata names it."""
     ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 5
     """The API key is unknown, revoked or expired."""
+    ERROR_REASON_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 6
+    """The email address, the password or the code is wrong, or the user cannot sign in."""
+    ERROR_REASON_PASSWORD_LINK_INVALID: _ErrorReason.ValueType  # 7
+    """The token of the invitation or the password reset is unknown, used or expired."""
+    ERROR_REASON_IDENTITY_TOKEN_INVALID: _ErrorReason.ValueType  # 8
+    """The ID token is not from the identity provider, not for this sign-in, expired or used before."""
+    ERROR_REASON_IDENTITY_NOT_ALLOWED: _ErrorReason.ValueType  # 9
+    """The identity provider vouches for the person, who may not sign in here: none of the groups has a role, or the user
+    is disabled or missing.
+    """
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 10
     """One or more fields break a constraint of the contract; `BadRequest` names each."""
     ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 11
@@ -70,6 +81,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UNKNOWN_METHOD: _ErrorReason.ValueType  # 21
     """This server has no such method."""
+    ERROR_REASON_PASSWORD_NOT_ALLOWED: _ErrorReason.ValueType  # 22
+    """The new password is too short, too easy to guess, or a common one; the metadata has the `rule`."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 30
     """The resource has changed since the given etag; the metadata has the current etag."""
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 31
@@ -87,6 +100,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REFERENCE_TAKEN: _ErrorReason.ValueType  # 37
     """Another order has this `source` and `external_reference`, or another active reservation has this `reference`, and
     the call or the reservation requires a unique one. The metadata names the other as `resource`.
+    """
+    ERROR_REASON_PERSONAL_DATA_ERASED: _ErrorReason.ValueType  # 38
+    """The personal data of a person was erased, so none can be stored about them; the metadata names the person, such as
+    `customers/ernst`, as `resource`. The call works without the personal fields, such as a note or a tracking number.
     """
     ERROR_REASON_CATEGORY_NOT_FOUND: _ErrorReason.ValueType  # 40
     """No such category."""
@@ -153,6 +170,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller would grant a permission that it does not hold itself, or change an account, key or role that holds such
     a permission.
     """
+    ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 86
+    """No such user."""
+    ERROR_REASON_USER_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 87
+    """No such session of this user."""
     ERROR_REASON_AUDIT_ENTRY_NOT_FOUND: _ErrorReason.ValueType  # 90
     """No such audit entry."""
     ERROR_REASON_AUDIT_ENTRY_UNREADABLE: _ErrorReason.ValueType  # 91
@@ -163,6 +184,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such webhook endpoint."""
     ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: _ErrorReason.ValueType  # 96
     """No such webhook delivery; finished deliveries are kept for some days."""
+    ERROR_REASON_PRICE_NOT_FOUND: _ErrorReason.ValueType  # 160
+    """No such price."""
+    ERROR_REASON_TAX_ZONE_NOT_FOUND: _ErrorReason.ValueType  # 161
+    """No such tax zone."""
+    ERROR_REASON_TAX_RATE_NOT_FOUND: _ErrorReason.ValueType  # 162
+    """No such tax rate."""
+    ERROR_REASON_PROMOTION_NOT_FOUND: _ErrorReason.ValueType  # 163
+    """No such promotion."""
+    ERROR_REASON_COUPON_NOT_FOUND: _ErrorReason.ValueType  # 164
+    """No such coupon."""
+    ERROR_REASON_SHIPPING_METHOD_NOT_FOUND: _ErrorReason.ValueType  # 165
+    """No such shipping method."""
+    ERROR_REASON_QUOTE_NOT_FOUND: _ErrorReason.ValueType  # 166
+    """No such quote."""
+    ERROR_REASON_COUPON_NOT_APPLICABLE: _ErrorReason.ValueType  # 170
+    """A coupon code does not apply. The metadata has the `code` and its `problem`, a value of CouponProblem without prefix."""
+    ERROR_REASON_PRICE_CHANGED: _ErrorReason.ValueType  # 171
+    """The order costs another total than `expected_total`. The metadata has `currency_code`, and `expected_minor` and
+    `total_minor` in minor units.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 100
     """The server is overloaded and rejected the call; retry after the given delay. Above 500 rejections of a method per
     second, rejections carry no request id.
@@ -181,12 +222,33 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The address, API key or account exceeded a rate limit, or failed to authenticate too often; retry after the given
     delay. The metadata names the `limit`.
     """
+    ERROR_REASON_IDENTITY_PROVIDER_UNAVAILABLE: _ErrorReason.ValueType  # 107
+    """The keys of the identity provider could not be downloaded yet."""
+    ERROR_REASON_READ_TOO_EXPENSIVE: _ErrorReason.ValueType  # 108
+    """A statement of the read took longer than the server allows (15 s by default) and was ended. A retry would take as
+    long: use fewer or narrower conditions in the filter, such as a range of `create_time`, or a smaller page.
+    """
     ERROR_REASON_REPLY_EXPIRED: _ErrorReason.ValueType  # 120
     """The call with this `request_id` already succeeded, but the secret in its reply is no longer stored; nothing was
     changed. Rotate the key.
     """
     ERROR_REASON_EVENT_NOT_FOUND: _ErrorReason.ValueType  # 140
     """No such event, or the caller may not read the changed resource."""
+    ERROR_REASON_EVENTS_EXPIRED: _ErrorReason.ValueType  # 141
+    """The events at this position are no longer kept. The metadata has the `oldest_cursor`, with which the oldest kept
+    event follows.
+    """
+    ERROR_REASON_TOO_MANY_WATCHERS: _ErrorReason.ValueType  # 142
+    """The server, the address or the API key has as many streams of WatchEvents as it may have; the metadata names the
+    `limit`.
+    """
+    ERROR_REASON_WATCHER_TOO_SLOW: _ErrorReason.ValueType  # 143
+    """The watcher did not read its events in time. Continue with the last cursor that was received."""
+    ERROR_REASON_HISTORY_CHANGED: _ErrorReason.ValueType  # 144
+    """The server no longer has the event of this cursor: the last changes were lost in a failover, or the database was
+    restored from a backup. What they changed is undone. Continue with an earlier cursor; the first one that is accepted
+    is before the lost events. The metadata has the `oldest_cursor`, with which the oldest kept event follows.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable reason why a call failed. Values are never renamed or renumbered."""
@@ -203,6 +265,16 @@ ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 4
 """The caller lacks the permission; the metadata names it."""
 ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 5
 """The API key is unknown, revoked or expired."""
+ERROR_REASON_CREDENTIALS_INVALID: ErrorReason.ValueType  # 6
+"""The email address, the password or the code is wrong, or the user cannot sign in."""
+ERROR_REASON_PASSWORD_LINK_INVALID: ErrorReason.ValueType  # 7
+"""The token of the invitation or the password reset is unknown, used or expired."""
+ERROR_REASON_IDENTITY_TOKEN_INVALID: ErrorReason.ValueType  # 8
+"""The ID token is not from the identity provider, not for this sign-in, expired or used before."""
+ERROR_REASON_IDENTITY_NOT_ALLOWED: ErrorReason.ValueType  # 9
+"""The identity provider vouches for the person, who may not sign in here: none of the groups has a role, or the user
+is disabled or missing.
+"""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 10
 """One or more fields break a constraint of the contract; `BadRequest` names each."""
 ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 11
@@ -231,6 +303,8 @@ call has no request message.
 """
 ERROR_REASON_UNKNOWN_METHOD: ErrorReason.ValueType  # 21
 """This server has no such method."""
+ERROR_REASON_PASSWORD_NOT_ALLOWED: ErrorReason.ValueType  # 22
+"""The new password is too short, too easy to guess, or a common one; the metadata has the `rule`."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 30
 """The resource has changed since the given etag; the metadata has the current etag."""
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 31
@@ -248,6 +322,10 @@ ERROR_REASON_ILLEGAL_STATE: ErrorReason.ValueType  # 36
 ERROR_REASON_REFERENCE_TAKEN: ErrorReason.ValueType  # 37
 """Another order has this `source` and `external_reference`, or another active reservation has this `reference`, and
 the call or the reservation requires a unique one. The metadata names the other as `resource`.
+"""
+ERROR_REASON_PERSONAL_DATA_ERASED: ErrorReason.ValueType  # 38
+"""The personal data of a person was erased, so none can be stored about them; the metadata names the person, such as
+`customers/ernst`, as `resource`. The call works without the personal fields, such as a note or a tracking number.
 """
 ERROR_REASON_CATEGORY_NOT_FOUND: ErrorReason.ValueType  # 40
 """No such category."""
@@ -314,6 +392,10 @@ ERROR_REASON_PRIVILEGE_ESCALATION: ErrorReason.ValueType  # 85
 """The caller would grant a permission that it does not hold itself, or change an account, key or role that holds such
 a permission.
 """
+ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 86
+"""No such user."""
+ERROR_REASON_USER_SESSION_NOT_FOUND: ErrorReason.ValueType  # 87
+"""No such session of this user."""
 ERROR_REASON_AUDIT_ENTRY_NOT_FOUND: ErrorReason.ValueType  # 90
 """No such audit entry."""
 ERROR_REASON_AUDIT_ENTRY_UNREADABLE: ErrorReason.ValueType  # 91
@@ -324,6 +406,26 @@ ERROR_REASON_WEBHOOK_ENDPOINT_NOT_FOUND: ErrorReason.ValueType  # 95
 """No such webhook endpoint."""
 ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 96
 """No such webhook delivery; finished deliveries are kept for some days."""
+ERROR_REASON_PRICE_NOT_FOUND: ErrorReason.ValueType  # 160
+"""No such price."""
+ERROR_REASON_TAX_ZONE_NOT_FOUND: ErrorReason.ValueType  # 161
+"""No such tax zone."""
+ERROR_REASON_TAX_RATE_NOT_FOUND: ErrorReason.ValueType  # 162
+"""No such tax rate."""
+ERROR_REASON_PROMOTION_NOT_FOUND: ErrorReason.ValueType  # 163
+"""No such promotion."""
+ERROR_REASON_COUPON_NOT_FOUND: ErrorReason.ValueType  # 164
+"""No such coupon."""
+ERROR_REASON_SHIPPING_METHOD_NOT_FOUND: ErrorReason.ValueType  # 165
+"""No such shipping method."""
+ERROR_REASON_QUOTE_NOT_FOUND: ErrorReason.ValueType  # 166
+"""No such quote."""
+ERROR_REASON_COUPON_NOT_APPLICABLE: ErrorReason.ValueType  # 170
+"""A coupon code does not apply. The metadata has the `code` and its `problem`, a value of CouponProblem without prefix."""
+ERROR_REASON_PRICE_CHANGED: ErrorReason.ValueType  # 171
+"""The order costs another total than `expected_total`. The metadata has `currency_code`, and `expected_minor` and
+`total_minor` in minor units.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 100
 """The server is overloaded and rejected the call; retry after the given delay. Above 500 rejections of a method per
 second, rejections carry no request id.
@@ -342,10 +444,31 @@ ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 106
 """The address, API key or account exceeded a rate limit, or failed to authenticate too often; retry after the given
 delay. The metadata names the `limit`.
 """
+ERROR_REASON_IDENTITY_PROVIDER_UNAVAILABLE: ErrorReason.ValueType  # 107
+"""The keys of the identity provider could not be downloaded yet."""
+ERROR_REASON_READ_TOO_EXPENSIVE: ErrorReason.ValueType  # 108
+"""A statement of the read took longer than the server allows (15 s by default) and was ended. A retry would take as
+long: use fewer or narrower conditions in the filter, such as a range of `create_time`, or a smaller page.
+"""
 ERROR_REASON_REPLY_EXPIRED: ErrorReason.ValueType  # 120
 """The call with this `request_id` already succeeded, but the secret in its reply is no longer stored; nothing was
 changed. Rotate the key.
 """
 ERROR_REASON_EVENT_NOT_FOUND: ErrorReason.ValueType  # 140
 """No such event, or the caller may not read the changed resource."""
+ERROR_REASON_EVENTS_EXPIRED: ErrorReason.ValueType  # 141
+"""The events at this position are no longer kept. The metadata has the `oldest_cursor`, with which the oldest kept
+event follows.
+"""
+ERROR_REASON_TOO_MANY_WATCHERS: ErrorReason.ValueType  # 142
+"""The server, the address or the API key has as many streams of WatchEvents as it may have; the metadata names the
+`limit`.
+"""
+ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason.ValueType  # 143
+"""The watcher did not read its events in time. Continue with the last cursor that was received."""
+ERROR_REASON_HISTORY_CHANGED: ErrorReason.ValueType  # 144
+"""The server no longer has the event of this cursor: the last changes were lost in a failover, or the database was
+restored from a backup. What they changed is undone. Continue with an earlier cursor; the first one that is accepted
+is before the lost events. The metadata has the `oldest_cursor`, with which the oldest kept event follows.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -33,7 +33,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from storekeep.v1 import options_pb2 as storekeep_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19storekeep/v1/events.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1astorekeep/v1/options.proto\"\xda\x02\n\x05\x45vent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x12\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12+\n\x07\x63ontent\x18\x05 \x01(\x0b\x32\x14.google.protobuf.AnyB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1f\n\x11resource_sequence\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63ursor\x18\n \x01(\tB\x04\xe2\x41\x01\x03:3\xea\x41\x30\n\x0fstorekeep/Event\x12\x0e\x65vents/{event}*\x06\x65vents2\x05\x65vent\"\xcf\x01\n\x0fGetEventRequest\x12\x41\n\x04name\x18\x01 \x01(\tB3\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Event\xbaH\x18r\x16\x32\x14^events/[0-9]{1,19}$\x12\x44\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xe2\x41\x01\x01\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\x12\x33\n\tread_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"\xce\x02\n\x11ListEventsRequest\x12\x1e\n\tpage_size\x18\x01 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12\x1c\n\x06\x66ilter\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xd0\x0f\x12\x1e\n\x08order_by\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x12\x44\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xe2\x41\x01\x01\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\x12\x33\n\tread_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12 \n\x12include_total_size\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x06\x63ursor\x18\x08 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\"\x9d\x01\n\x12ListEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.storekeep.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\ntotal_size\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x19total_size_is_lower_bound\x18\x04 \x01(\x08\x42\r\n\x0b_total_size2\x8a\x02\n\x0c\x45ventService\x12w\n\x08GetEvent\x12\x1d.storekeep.v1.GetEventRequest\x1a\x13.storekeep.v1.Event\"7\x8a\xb5\x18\x0b\x65vents.read\x92\xb5\x18\x05\n\x03\x8c\x01[\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=events/*}\x12\x80\x01\n\nListEvents\x12\x1f.storekeep.v1.ListEventsRequest\x1a .storekeep.v1.ListEventsResponse\"/\x8a\xb5\x18\x0b\x65vents.read\x92\xb5\x18\x06\n\x04\x0b\x0c\r[\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/eventsB7\n\x0cstorekeep.v1B\x0b\x45ventsProtoP\x01Z\x18storekeep/v1;storekeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19storekeep/v1/events.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1astorekeep/v1/options.proto\"\x83\x03\n\x05\x45vent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x12\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12T\n\x07\x63ontent\x18\x05 \x01(\x0b\x32\x14.google.protobuf.AnyB-\xe2\x41\x01\x03\x8a\xb5\x18%\x08\x07\x12!Tell other systems about changes.\x12\x13\n\x05\x61\x63tor\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1f\n\x11resource_sequence\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63ursor\x18\n \x01(\tB\x04\xe2\x41\x01\x03:3\xea\x41\x30\n\x0fstorekeep/Event\x12\x0e\x65vents/{event}*\x06\x65vents2\x05\x65vent\"\xcf\x01\n\x0fGetEventRequest\x12\x41\n\x04name\x18\x01 \x01(\tB3\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Event\xbaH\x18r\x16\x32\x14^events/[0-9]{1,19}$\x12\x44\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xe2\x41\x01\x01\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\x12\x33\n\tread_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"\xce\x02\n\x11ListEventsRequest\x12\x1e\n\tpage_size\x18\x01 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12\x1c\n\x06\x66ilter\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xd0\x0f\x12\x1e\n\x08order_by\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x12\x44\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xe2\x41\x01\x01\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\x12\x33\n\tread_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12 \n\x12include_total_size\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x06\x63ursor\x18\x08 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\"\x9d\x01\n\x12ListEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.storekeep.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\ntotal_size\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x19total_size_is_lower_bound\x18\x04 \x01(\x08\x42\r\n\x0b_total_size\"\x9c\x03\n\x12WatchEventsRequest\x12\x1c\n\x06\x63ursor\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12Z\n\x0b\x65vent_types\x18\x03 \x03(\tBE\xe2\x41\x01\x01\xbaH>\x92\x01;\x10\x32\"7r523^([*]|[a-z][a-z_]{0,40}[.]([*]|[a-z][a-z_]{0,40}))$\x12(\n\tresources\x18\x04 \x03(\tB\x15\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x10\x64\"\x07r\x05\x10\x01\x18\xac\x02\x12\x1a\n\x0comit_content\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12J\n\x12heartbeat_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x13\xe2\x41\x01\x01\xbaH\x0c\xaa\x01\t\"\x03\x08\xac\x02\x32\x02\x08\x01\x12\x44\n\rmax_staleness\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xe2\x41\x01\x01\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"J\n\x13WatchEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.storekeep.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t2\xa3\x03\n\x0c\x45ventService\x12y\n\x08GetEvent\x12\x1d.storekeep.v1.GetEventRequest\x1a\x13.storekeep.v1.Event\"9\x8a\xb5\x18\x0b\x65vents.read\x92\xb5\x18\x07\n\x05\x8d\x01\x8c\x01[\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=events/*}\x12\x84\x01\n\nListEvents\x12\x1f.storekeep.v1.ListEventsRequest\x1a .storekeep.v1.ListEventsResponse\"3\x8a\xb5\x18\x0b\x65vents.read\x92\xb5\x18\n\n\x08\x0b\x0c\r\x8d\x01\x90\x01[\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/events\x12\x90\x01\n\x0bWatchEvents\x12 .storekeep.v1.WatchEventsRequest\x1a!.storekeep.v1.WatchEventsResponse\":\x8a\xb5\x18\x0b\x65vents.read\x92\xb5\x18\x0b\n\t\x8e\x01\x8d\x01\x90\x01\x8f\x01[\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/events:watch0\x01\x42\x37\n\x0cstorekeep.v1B\x0b\x45ventsProtoP\x01Z\x18storekeep/v1;storekeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,7 +50,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENT'].fields_by_name['etag']._loaded_options = None
   _globals['_EVENT'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
   _globals['_EVENT'].fields_by_name['content']._loaded_options = None
-  _globals['_EVENT'].fields_by_name['content']._serialized_options = b'\342A\001\003'
+  _globals['_EVENT'].fields_by_name['content']._serialized_options = b'\342A\001\003\212\265\030%\010\007\022!Tell other systems about changes.'
   _globals['_EVENT'].fields_by_name['actor']._loaded_options = None
   _globals['_EVENT'].fields_by_name['actor']._serialized_options = b'\342A\001\003'
   _globals['_EVENT'].fields_by_name['request_id']._loaded_options = None
@@ -85,18 +85,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTEVENTSREQUEST'].fields_by_name['include_total_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTEVENTSREQUEST'].fields_by_name['cursor']._loaded_options = None
   _globals['_LISTEVENTSREQUEST'].fields_by_name['cursor']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['cursor']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['cursor']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['start_time']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['start_time']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['event_types']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['event_types']._serialized_options = b'\342A\001\001\272H>\222\001;\0202\"7r523^([*]|[a-z][a-z_]{0,40}[.]([*]|[a-z][a-z_]{0,40}))$'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['resources']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['resources']._serialized_options = b'\342A\001\001\272H\016\222\001\013\020d\"\007r\005\020\001\030\254\002'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['omit_content']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['omit_content']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['heartbeat_interval']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['heartbeat_interval']._serialized_options = b'\342A\001\001\272H\014\252\001\t\"\003\010\254\0022\002\010\001'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['max_staleness']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\342A\001\001\272H\013\252\001\010\"\004\010\200\243\0052\000'
   _globals['_EVENTSERVICE'].methods_by_name['GetEvent']._loaded_options = None
-  _globals['_EVENTSERVICE'].methods_by_name['GetEvent']._serialized_options = b'\212\265\030\013events.read\222\265\030\005\n\003\214\001[\240\266\030\001\202\323\344\223\002\025\022\023/v1/{name=events/*}'
+  _globals['_EVENTSERVICE'].methods_by_name['GetEvent']._serialized_options = b'\212\265\030\013events.read\222\265\030\007\n\005\215\001\214\001[\240\266\030\001\202\323\344\223\002\025\022\023/v1/{name=events/*}'
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._loaded_options = None
-  _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\212\265\030\013events.read\222\265\030\006\n\004\013\014\r[\240\266\030\001\202\323\344\223\002\014\022\n/v1/events'
+  _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\212\265\030\013events.read\222\265\030\n\n\010\013\014\r\215\001\220\001[\240\266\030\001\202\323\344\223\002\014\022\n/v1/events'
+  _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._serialized_options = b'\212\265\030\013events.read\222\265\030\013\n\t\216\001\215\001\220\001\217\001[\240\266\030\001\202\323\344\223\002\022\022\020/v1/events:watch'
   _globals['_EVENT']._serialized_start=317
-  _globals['_EVENT']._serialized_end=663
-  _globals['_GETEVENTREQUEST']._serialized_start=666
-  _globals['_GETEVENTREQUEST']._serialized_end=873
-  _globals['_LISTEVENTSREQUEST']._serialized_start=876
-  _globals['_LISTEVENTSREQUEST']._serialized_end=1210
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=1213
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=1370
-  _globals['_EVENTSERVICE']._serialized_start=1373
-  _globals['_EVENTSERVICE']._serialized_end=1639
+  _globals['_EVENT']._serialized_end=704
+  _globals['_GETEVENTREQUEST']._serialized_start=707
+  _globals['_GETEVENTREQUEST']._serialized_end=914
+  _globals['_LISTEVENTSREQUEST']._serialized_start=917
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1251
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1254
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=1411
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1414
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1826
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1828
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1902
+  _globals['_EVENTSERVICE']._serialized_start=1905
+  _globals['_EVENTSERVICE']._serialized_end=2324
 # @@protoc_insertion_point(module_scope)

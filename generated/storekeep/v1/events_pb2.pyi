@@ -55,7 +55,9 @@ class Event(_message.Message):
     stock levels have gaps, since stock movements count as changes and are no events.
     """
     cursor: _builtins.str
-    """The position of the event among all events, signed. It stays valid across restarts, on every host and on replicas."""
+    """The position of the event among all events, signed. It stays valid across restarts, on every host and on replicas.
+    If the event is lost in a failover, the cursor is refused with HISTORY_CHANGED.
+    """
     @_builtins.property
     def content(self) -> _any_pb2.Any:
         """The resource after the change, as its own message, such as `storekeep.v1.Order`. Absent if an older release stored
@@ -223,3 +225,97 @@ class ListEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015
+
+@_typing.final
+class WatchEventsRequest(_message.Message):
+    """The request of WatchEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURSOR_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    OMIT_CONTENT_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Start after the event with this cursor, or after the cursor of a response. Default: start with the next event that is
+    committed.
+    """
+    omit_content: _builtins.bool
+    """Leave out the `content` and `etag` of events. It makes a replay several times as fast."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Start with the first event at or after this time, such as `1970-01-01T00:00:00Z` for the oldest event that is kept.
+        Excludes `cursor`.
+        """
+
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Send only events of these types, such as `order.placed`, `order.*`, or `*` for all; at most 50. Default: all."""
+
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Send only events of the resources with these names, such as `orders/{order}`, and of resources in them, such as
+        `orders/{order}/notes/{note}`; at most 100. Default: all.
+        """
+
+    @_builtins.property
+    def heartbeat_interval(self) -> _duration_pb2.Duration:
+        """Send a response without events after this time without a response, 1 second to 5 minutes. Default: as the server is
+        set, usually 15 seconds.
+        """
+
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """Maximum staleness of the position at which a stream without `cursor` starts, 0 to 1 day. A replica may then determine
+        it. The events themselves are always complete. Default: as fresh as the primary.
+        """
+
+    def __init__(
+        self,
+        *,
+        cursor: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
+        omit_content: _builtins.bool = ...,
+        heartbeat_interval: _duration_pb2.Duration | None = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "max_staleness", b"max_staleness", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "event_types", b"event_types", "heartbeat_interval", b"heartbeat_interval", "max_staleness", b"max_staleness", "omit_content", b"omit_content", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class WatchEventsResponse(_message.Message):
+    """One response of WatchEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Where to continue after this response: all earlier events that the request selects have been sent."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
+        """The next events in the order of their commits. None in a heartbeat."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___Event] | None = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015

@@ -26,10 +26,11 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """EventService reads events. Each committed change of an order, fulfilment, note, product, variant, category, customer,
-    location, stock level or reservation is one event. A refused call, or one with `validate_only`, leaves none. Callers
-    see the events of the resources that their permissions let them read. Events of products and variants can show
-    drafts and need `products.write`.
+    """EventService reads events. Each committed change of an order, fulfilment, order note, quote, product, variant, category,
+    price, promotion, coupon, tax zone, tax rate, shipping method, customer, location, stock level or reservation is one
+    event, and so is stock that becomes low, runs out or is back. A refused call, or one with `validate_only`, leaves none.
+    Callers see the events of the resources that their permissions let them read. Events of products and variants can
+    show drafts and need `products.write`.
     """
 
     def __init__(self, channel):
@@ -48,18 +49,24 @@ class EventServiceStub:
                 request_serializer=storekeep_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/storekeep.v1.EventService/WatchEvents',
+                request_serializer=storekeep_dot_v1_dot_events__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_events__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer:
-    """EventService reads events. Each committed change of an order, fulfilment, note, product, variant, category, customer,
-    location, stock level or reservation is one event. A refused call, or one with `validate_only`, leaves none. Callers
-    see the events of the resources that their permissions let them read. Events of products and variants can show
-    drafts and need `products.write`.
+    """EventService reads events. Each committed change of an order, fulfilment, order note, quote, product, variant, category,
+    price, promotion, coupon, tax zone, tax rate, shipping method, customer, location, stock level or reservation is one
+    event, and so is stock that becomes low, runs out or is back. A refused call, or one with `validate_only`, leaves none.
+    Callers see the events of the resources that their permissions let them read. Events of products and variants can
+    show drafts and need `products.write`.
     """
 
     def GetEvent(self, request, context):
         """Get one event.
-        Errors: EVENT_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
+        Errors: EVENTS_EXPIRED, EVENT_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -67,8 +74,20 @@ class EventServiceServicer:
 
     def ListEvents(self, request, context):
         """List events, page by page. To follow all changes without a gap or a repetition, list with the `cursor` of the last
-        event that was processed.
-        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
+        event that was processed, or use WatchEvents.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, EVENTS_EXPIRED, HISTORY_CHANGED,
+        AUDIT_ENTRY_UNREADABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """Send events as they are committed, each once and in order, until the caller ends the stream. If the stream ends with
+        an error, continue with the last `cursor` that was received: on this server or another, no event is missed or sent
+        twice. A stream ends with TOKEN_EXPIRED when its token expires, with TOKEN_REVOKED soon after its token is revoked,
+        and with SHUTTING_DOWN when the server stops.
+        Errors: TOO_MANY_WATCHERS, EVENTS_EXPIRED, HISTORY_CHANGED, WATCHER_TOO_SLOW, AUDIT_ENTRY_UNREADABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +106,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     request_deserializer=storekeep_dot_v1_dot_events__pb2.ListEventsRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_events__pb2.ListEventsResponse.SerializeToString,
             ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=storekeep_dot_v1_dot_events__pb2.WatchEventsRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_events__pb2.WatchEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'storekeep.v1.EventService', rpc_method_handlers)
@@ -96,10 +120,11 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """EventService reads events. Each committed change of an order, fulfilment, note, product, variant, category, customer,
-    location, stock level or reservation is one event. A refused call, or one with `validate_only`, leaves none. Callers
-    see the events of the resources that their permissions let them read. Events of products and variants can show
-    drafts and need `products.write`.
+    """EventService reads events. Each committed change of an order, fulfilment, order note, quote, product, variant, category,
+    price, promotion, coupon, tax zone, tax rate, shipping method, customer, location, stock level or reservation is one
+    event, and so is stock that becomes low, runs out or is back. A refused call, or one with `validate_only`, leaves none.
+    Callers see the events of the resources that their permissions let them read. Events of products and variants can
+    show drafts and need `products.write`.
     """
 
     @staticmethod
@@ -146,6 +171,33 @@ class EventService:
             '/storekeep.v1.EventService/ListEvents',
             storekeep_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
             storekeep_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/storekeep.v1.EventService/WatchEvents',
+            storekeep_dot_v1_dot_events__pb2.WatchEventsRequest.SerializeToString,
+            storekeep_dot_v1_dot_events__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

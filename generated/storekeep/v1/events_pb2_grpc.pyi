@@ -27,10 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventServiceStub:
-    """EventService reads events. Each committed change of an order, fulfilment, note, product, variant, category, customer,
-    location, stock level or reservation is one event. A refused call, or one with `validate_only`, leaves none. Callers
-    see the events of the resources that their permissions let them read. Events of products and variants can show
-    drafts and need `products.write`.
+    """EventService reads events. Each committed change of an order, fulfilment, order note, quote, product, variant, category,
+    price, promotion, coupon, tax zone, tax rate, shipping method, customer, location, stock level or reservation is one
+    event, and so is stock that becomes low, runs out or is back. A refused call, or one with `validate_only`, leaves none.
+    Callers see the events of the resources that their permissions let them read. Events of products and variants can
+    show drafts and need `products.write`.
     """
 
     @_typing.overload
@@ -39,38 +40,56 @@ class EventServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EventServiceAsyncStub: ...
     GetEvent: _grpc.UnaryUnaryMultiCallable[_events_pb2.GetEventRequest, _events_pb2.Event]
     """Get one event.
-    Errors: EVENT_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
+    Errors: EVENTS_EXPIRED, EVENT_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_events_pb2.ListEventsRequest, _events_pb2.ListEventsResponse]
     """List events, page by page. To follow all changes without a gap or a repetition, list with the `cursor` of the last
-    event that was processed.
-    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
+    event that was processed, or use WatchEvents.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, EVENTS_EXPIRED, HISTORY_CHANGED,
+    AUDIT_ENTRY_UNREADABLE.
+    """
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]
+    """Send events as they are committed, each once and in order, until the caller ends the stream. If the stream ends with
+    an error, continue with the last `cursor` that was received: on this server or another, no event is missed or sent
+    twice. A stream ends with TOKEN_EXPIRED when its token expires, with TOKEN_REVOKED soon after its token is revoked,
+    and with SHUTTING_DOWN when the server stops.
+    Errors: TOO_MANY_WATCHERS, EVENTS_EXPIRED, HISTORY_CHANGED, WATCHER_TOO_SLOW, AUDIT_ENTRY_UNREADABLE.
     """
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
-    """EventService reads events. Each committed change of an order, fulfilment, note, product, variant, category, customer,
-    location, stock level or reservation is one event. A refused call, or one with `validate_only`, leaves none. Callers
-    see the events of the resources that their permissions let them read. Events of products and variants can show
-    drafts and need `products.write`.
+    """EventService reads events. Each committed change of an order, fulfilment, order note, quote, product, variant, category,
+    price, promotion, coupon, tax zone, tax rate, shipping method, customer, location, stock level or reservation is one
+    event, and so is stock that becomes low, runs out or is back. A refused call, or one with `validate_only`, leaves none.
+    Callers see the events of the resources that their permissions let them read. Events of products and variants can
+    show drafts and need `products.write`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetEvent: _aio.UnaryUnaryMultiCallable[_events_pb2.GetEventRequest, _events_pb2.Event]  # type: ignore[assignment]
     """Get one event.
-    Errors: EVENT_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
+    Errors: EVENTS_EXPIRED, EVENT_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_events_pb2.ListEventsRequest, _events_pb2.ListEventsResponse]  # type: ignore[assignment]
     """List events, page by page. To follow all changes without a gap or a repetition, list with the `cursor` of the last
-    event that was processed.
-    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
+    event that was processed, or use WatchEvents.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, EVENTS_EXPIRED, HISTORY_CHANGED,
+    AUDIT_ENTRY_UNREADABLE.
+    """
+    WatchEvents: _aio.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """Send events as they are committed, each once and in order, until the caller ends the stream. If the stream ends with
+    an error, continue with the last `cursor` that was received: on this server or another, no event is missed or sent
+    twice. A stream ends with TOKEN_EXPIRED when its token expires, with TOKEN_REVOKED soon after its token is revoked,
+    and with SHUTTING_DOWN when the server stops.
+    Errors: TOO_MANY_WATCHERS, EVENTS_EXPIRED, HISTORY_CHANGED, WATCHER_TOO_SLOW, AUDIT_ENTRY_UNREADABLE.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
-    """EventService reads events. Each committed change of an order, fulfilment, note, product, variant, category, customer,
-    location, stock level or reservation is one event. A refused call, or one with `validate_only`, leaves none. Callers
-    see the events of the resources that their permissions let them read. Events of products and variants can show
-    drafts and need `products.write`.
+    """EventService reads events. Each committed change of an order, fulfilment, order note, quote, product, variant, category,
+    price, promotion, coupon, tax zone, tax rate, shipping method, customer, location, stock level or reservation is one
+    event, and so is stock that becomes low, runs out or is back. A refused call, or one with `validate_only`, leaves none.
+    Callers see the events of the resources that their permissions let them read. Events of products and variants can
+    show drafts and need `products.write`.
     """
 
     @_abc_1.abstractmethod
@@ -80,7 +99,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_events_pb2.Event, _abc.Awaitable[_events_pb2.Event]]:
         """Get one event.
-        Errors: EVENT_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
+        Errors: EVENTS_EXPIRED, EVENT_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
         """
 
     @_abc_1.abstractmethod
@@ -90,8 +109,22 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_events_pb2.ListEventsResponse, _abc.Awaitable[_events_pb2.ListEventsResponse]]:
         """List events, page by page. To follow all changes without a gap or a repetition, list with the `cursor` of the last
-        event that was processed.
-        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
+        event that was processed, or use WatchEvents.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, EVENTS_EXPIRED, HISTORY_CHANGED,
+        AUDIT_ENTRY_UNREADABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _events_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_events_pb2.WatchEventsResponse], _abc.AsyncIterator[_events_pb2.WatchEventsResponse]]:
+        """Send events as they are committed, each once and in order, until the caller ends the stream. If the stream ends with
+        an error, continue with the last `cursor` that was received: on this server or another, no event is missed or sent
+        twice. A stream ends with TOKEN_EXPIRED when its token expires, with TOKEN_REVOKED soon after its token is revoked,
+        and with SHUTTING_DOWN when the server stops.
+        Errors: TOO_MANY_WATCHERS, EVENTS_EXPIRED, HISTORY_CHANGED, WATCHER_TOO_SLOW, AUDIT_ENTRY_UNREADABLE.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -255,6 +255,7 @@ class StockLevel(_message.Message):
     RESERVED_FIELD_NUMBER: _builtins.int
     BACKORDER_LIMIT_FIELD_NUMBER: _builtins.int
     SAFETY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    LOW_STOCK_THRESHOLD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `locations/{location}/stockLevels/{sku}`. Set at creation, immutable."""
     sku: _builtins.str
@@ -275,6 +276,10 @@ class StockLevel(_message.Message):
     """Units that may be sold beyond those on hand: 0 to 10^9."""
     safety_threshold: _builtins.int
     """Units withheld from sale: 0 to 10^9."""
+    low_stock_threshold: _builtins.int
+    """The level is low with this many units or fewer left to sell without a backorder: 0 to 10^9. A change that makes it
+    low has an event `stock.low`. 0: none.
+    """
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the level last changed."""
@@ -292,10 +297,11 @@ class StockLevel(_message.Message):
         reserved: _builtins.int = ...,
         backorder_limit: _builtins.int = ...,
         safety_threshold: _builtins.int = ...,
+        low_stock_threshold: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "available", b"available", "backorder_limit", b"backorder_limit", "etag", b"etag", "name", b"name", "on_hand", b"on_hand", "reserved", b"reserved", "safety_threshold", b"safety_threshold", "sku", b"sku", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "available", b"available", "backorder_limit", b"backorder_limit", "etag", b"etag", "low_stock_threshold", b"low_stock_threshold", "name", b"name", "on_hand", b"on_hand", "reserved", b"reserved", "safety_threshold", b"safety_threshold", "sku", b"sku", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1171,9 +1177,13 @@ class AdjustStockRequest(_message.Message):
     name: _builtins.str
     """The stock level, as `locations/{location}/stockLevels/{sku}`; it need not exist yet."""
     quantity_delta: _builtins.int
-    """Units to add; negative to remove. Not 0, and at most 10^9 in either direction."""
+    """Units to add; negative to remove. Not 0, and at most 10^9 in either direction. Must be positive if `cause` is RECEIVE
+    or RETURN and negative if it is WRITE_OFF; otherwise the call fails with INVALID_FIELD.
+    """
     cause: Global___StockMovementCause.ValueType
-    """The kind of movement: RECEIVE, ADJUST, COUNT, WRITE_OFF or RETURN. Default: ADJUST."""
+    """The kind of movement: RECEIVE or RETURN to add units, WRITE_OFF to remove some, ADJUST or COUNT for either. Default:
+    ADJUST.
+    """
     reason: _builtins.str
     """The reason, recorded in the ledger. At most 500 characters."""
     etag: _builtins.str
@@ -1459,8 +1469,8 @@ class UpdateStockLevelRequest(_message.Message):
     """Dry run: validate and execute the call and return its reply, but change nothing."""
     @_builtins.property
     def stock_level(self) -> Global___StockLevel:
-        """The stock level with its name and its new values. Only `backorder_limit` and `safety_threshold` can be updated. If
-        `etag` is set, the call fails unless it is the current one.
+        """The stock level with its name and its new values. Only `backorder_limit`, `safety_threshold` and
+        `low_stock_threshold` can be updated. If `etag` is set, the call fails unless it is the current one.
         """
 
     @_builtins.property

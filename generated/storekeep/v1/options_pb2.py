@@ -26,7 +26,7 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from storekeep.v1 import errors_pb2 as storekeep_dot_v1_dot_errors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astorekeep/v1/options.proto\x12\x0cstorekeep.v1\x1a google/protobuf/descriptor.proto\x1a\x19storekeep/v1/errors.proto\":\n\x0cMethodErrors\x12*\n\x07reasons\x18\x01 \x03(\x0e\x32\x19.storekeep.v1.ErrorReason*i\n\x0eRateLimitClass\x12 \n\x1cRATE_LIMIT_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15RATE_LIMIT_CLASS_BULK\x10\x01\x12\x1a\n\x16RATE_LIMIT_CLASS_ADMIN\x10\x02*N\n\x08\x45xecutor\x12\x18\n\x14\x45XECUTOR_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45XECUTOR_READER\x10\x01\x12\x13\n\x0f\x45XECUTOR_WRITER\x10\x02:7\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\t\x88\x01\x01:O\n\x06\x65rrors\x12\x1e.google.protobuf.MethodOptions\x18\xd2\x86\x03 \x01(\x0b\x32\x1a.storekeep.v1.MethodErrors\x88\x01\x01:5\n\x08mutation\x12\x1e.google.protobuf.MethodOptions\x18\xd3\x86\x03 \x01(\x08\x88\x01\x01:[\n\x10rate_limit_class\x12\x1e.google.protobuf.MethodOptions\x18\xd4\x86\x03 \x01(\x0e\x32\x1c.storekeep.v1.RateLimitClass\x88\x01\x01:M\n\x08\x65xecutor\x12\x1e.google.protobuf.MethodOptions\x18\xe4\x86\x03 \x01(\x0e\x32\x16.storekeep.v1.Executor\x88\x01\x01\x42\x38\n\x0cstorekeep.v1B\x0cOptionsProtoP\x01Z\x18storekeep/v1;storekeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astorekeep/v1/options.proto\x12\x0cstorekeep.v1\x1a google/protobuf/descriptor.proto\x1a\x19storekeep/v1/errors.proto\"M\n\x08Personal\x12\x30\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32\x1e.storekeep.v1.PersonalCategory\x12\x0f\n\x07purpose\x18\x02 \x01(\t\":\n\x0cMethodErrors\x12*\n\x07reasons\x18\x01 \x03(\x0e\x32\x19.storekeep.v1.ErrorReason*\xa7\x02\n\x10PersonalCategory\x12!\n\x1dPERSONAL_CATEGORY_UNSPECIFIED\x10\x00\x12\x1a\n\x16PERSONAL_CATEGORY_NAME\x10\x01\x12\x1d\n\x19PERSONAL_CATEGORY_CONTACT\x10\x02\x12\x1d\n\x19PERSONAL_CATEGORY_ADDRESS\x10\x03\x12 \n\x1cPERSONAL_CATEGORY_IDENTIFIER\x10\x04\x12\x1a\n\x16PERSONAL_CATEGORY_TEXT\x10\x05\x12\x1e\n\x1aPERSONAL_CATEGORY_DELIVERY\x10\x06\x12\x1c\n\x18PERSONAL_CATEGORY_RECORD\x10\x07\x12\x1a\n\x16PERSONAL_CATEGORY_NONE\x10\x08*i\n\x0eRateLimitClass\x12 \n\x1cRATE_LIMIT_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15RATE_LIMIT_CLASS_BULK\x10\x01\x12\x1a\n\x16RATE_LIMIT_CLASS_ADMIN\x10\x02*e\n\x08\x45xecutor\x12\x18\n\x14\x45XECUTOR_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45XECUTOR_READER\x10\x01\x12\x13\n\x0f\x45XECUTOR_WRITER\x10\x02\x12\x15\n\x11\x45XECUTOR_PASSWORD\x10\x03:7\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\t\x88\x01\x01:O\n\x06\x65rrors\x12\x1e.google.protobuf.MethodOptions\x18\xd2\x86\x03 \x01(\x0b\x32\x1a.storekeep.v1.MethodErrors\x88\x01\x01:5\n\x08mutation\x12\x1e.google.protobuf.MethodOptions\x18\xd3\x86\x03 \x01(\x08\x88\x01\x01:[\n\x10rate_limit_class\x12\x1e.google.protobuf.MethodOptions\x18\xd4\x86\x03 \x01(\x0e\x32\x1c.storekeep.v1.RateLimitClass\x88\x01\x01:M\n\x08\x65xecutor\x12\x1e.google.protobuf.MethodOptions\x18\xe4\x86\x03 \x01(\x0e\x32\x16.storekeep.v1.Executor\x88\x01\x01:L\n\x08personal\x12\x1d.google.protobuf.FieldOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x16.storekeep.v1.Personal\x88\x01\x01\x42\x38\n\x0cstorekeep.v1B\x0cOptionsProtoP\x01Z\x18storekeep/v1;storekeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'storekeep.v1.options_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014storekeep.v1B\014OptionsProtoP\001Z\030storekeep/v1;storekeepv1'
-  _globals['_RATELIMITCLASS']._serialized_start=165
-  _globals['_RATELIMITCLASS']._serialized_end=270
-  _globals['_EXECUTOR']._serialized_start=272
-  _globals['_EXECUTOR']._serialized_end=350
-  _globals['_METHODERRORS']._serialized_start=105
-  _globals['_METHODERRORS']._serialized_end=163
+  _globals['_PERSONALCATEGORY']._serialized_start=245
+  _globals['_PERSONALCATEGORY']._serialized_end=540
+  _globals['_RATELIMITCLASS']._serialized_start=542
+  _globals['_RATELIMITCLASS']._serialized_end=647
+  _globals['_EXECUTOR']._serialized_start=649
+  _globals['_EXECUTOR']._serialized_end=750
+  _globals['_PERSONAL']._serialized_start=105
+  _globals['_PERSONAL']._serialized_end=182
+  _globals['_METHODERRORS']._serialized_start=184
+  _globals['_METHODERRORS']._serialized_end=242
 # @@protoc_insertion_point(module_scope)

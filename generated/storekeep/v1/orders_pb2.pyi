@@ -13,6 +13,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import money_pb2 as _money_pb2
 from storekeep.v1 import addresses_pb2 as _addresses_pb2
+from storekeep.v1 import pricing_pb2 as _pricing_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -104,6 +105,46 @@ FULFILLMENT_STATE_RESTOCKED: FulfillmentState.ValueType  # 5
 """Shipped, then taken back into stock. Final."""
 Global___FulfillmentState: _TypeAlias = FulfillmentState  # noqa: Y015
 
+class _CouponProblem:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CouponProblemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CouponProblem.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COUPON_PROBLEM_UNSPECIFIED: _CouponProblem.ValueType  # 0
+    """Never sent by a server."""
+    COUPON_PROBLEM_UNKNOWN: _CouponProblem.ValueType  # 1
+    """There is no such code."""
+    COUPON_PROBLEM_EXPIRED: _CouponProblem.ValueType  # 2
+    """The coupon or its promotion has ended, or the promotion is not active yet."""
+    COUPON_PROBLEM_USED_UP: _CouponProblem.ValueType  # 3
+    """All uses of the coupon, or the budget of its promotion, are spent."""
+    COUPON_PROBLEM_USED_BY_CUSTOMER: _CouponProblem.ValueType  # 4
+    """The customer has used it as often as allowed."""
+    COUPON_PROBLEM_CONDITIONS_NOT_MET: _CouponProblem.ValueType  # 5
+    """The order does not meet the conditions of the promotion, or nothing is left to reduce."""
+    COUPON_PROBLEM_EXCLUDED: _CouponProblem.ValueType  # 6
+    """An exclusive promotion, another coupon of the same promotion, or as many promotions as can be, apply instead."""
+
+class CouponProblem(_CouponProblem, metaclass=_CouponProblemEnumTypeWrapper):
+    """CouponProblem is the reason why a coupon code does not apply."""
+
+COUPON_PROBLEM_UNSPECIFIED: CouponProblem.ValueType  # 0
+"""Never sent by a server."""
+COUPON_PROBLEM_UNKNOWN: CouponProblem.ValueType  # 1
+"""There is no such code."""
+COUPON_PROBLEM_EXPIRED: CouponProblem.ValueType  # 2
+"""The coupon or its promotion has ended, or the promotion is not active yet."""
+COUPON_PROBLEM_USED_UP: CouponProblem.ValueType  # 3
+"""All uses of the coupon, or the budget of its promotion, are spent."""
+COUPON_PROBLEM_USED_BY_CUSTOMER: CouponProblem.ValueType  # 4
+"""The customer has used it as often as allowed."""
+COUPON_PROBLEM_CONDITIONS_NOT_MET: CouponProblem.ValueType  # 5
+"""The order does not meet the conditions of the promotion, or nothing is left to reduce."""
+COUPON_PROBLEM_EXCLUDED: CouponProblem.ValueType  # 6
+"""An exclusive promotion, another coupon of the same promotion, or as many promotions as can be, apply instead."""
+Global___CouponProblem: _TypeAlias = CouponProblem  # noqa: Y015
+
 class _OrderImportOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -143,7 +184,9 @@ class _OrderImportProblemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Or
     ORDER_IMPORT_PROBLEM_CURRENCY: _OrderImportProblem.ValueType  # 1
     """The currency does not exist, or an amount is not in the order's currency."""
     ORDER_IMPORT_PROBLEM_AMOUNT: _OrderImportProblem.ValueType  # 2
-    """An amount is negative, too large or finer than the currency's minor unit, or more units are cancelled than ordered."""
+    """An amount is negative, too large or finer than the currency's minor unit, more units are cancelled than ordered, or a
+    tax is more than the price that includes it, or of a line with no units that are not cancelled.
+    """
     ORDER_IMPORT_PROBLEM_NUMBER_RESERVED: _OrderImportProblem.ValueType  # 3
     """The number has the format of this server's own order numbers."""
     ORDER_IMPORT_PROBLEM_DOES_NOT_ADD_UP: _OrderImportProblem.ValueType  # 4
@@ -173,7 +216,9 @@ ORDER_IMPORT_PROBLEM_UNSPECIFIED: OrderImportProblem.ValueType  # 0
 ORDER_IMPORT_PROBLEM_CURRENCY: OrderImportProblem.ValueType  # 1
 """The currency does not exist, or an amount is not in the order's currency."""
 ORDER_IMPORT_PROBLEM_AMOUNT: OrderImportProblem.ValueType  # 2
-"""An amount is negative, too large or finer than the currency's minor unit, or more units are cancelled than ordered."""
+"""An amount is negative, too large or finer than the currency's minor unit, more units are cancelled than ordered, or a
+tax is more than the price that includes it, or of a line with no units that are not cancelled.
+"""
 ORDER_IMPORT_PROBLEM_NUMBER_RESERVED: OrderImportProblem.ValueType  # 3
 """The number has the format of this server's own order numbers."""
 ORDER_IMPORT_PROBLEM_DOES_NOT_ADD_UP: OrderImportProblem.ValueType  # 4
@@ -246,6 +291,9 @@ class Order(_message.Message):
     DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    PRICE_DETAILS_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `orders/{order}`."""
     customer: _builtins.str
@@ -280,13 +328,20 @@ class Order(_message.Message):
     """The system that `external_reference` comes from, such as a marketplace; may be empty."""
     unique_external_reference: _builtins.bool
     """Whether the order was placed with `unique_external_reference`."""
+    quote: _builtins.str
+    """The quote that the order accepted, as `quotes/{quote}`; empty for none."""
+    language_code: _builtins.str
+    """The language of what the customer is sent about the order, as a tag (BCP 47) such as `de` or `pt-BR`; empty for the server's
+    default language. New lines have the names of products and variants in it, or else in the default language. A change
+    leaves the names of existing lines as they are.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """The ordered lines, in the order of the request."""
 
     @_builtins.property
     def total(self) -> _money_pb2.Money:
-        """The total of all lines and of shipping, in the order's currency."""
+        """The total of all lines and of shipping, with tax, in the order's currency."""
 
     @_builtins.property
     def shipping_address(self) -> _addresses_pb2.Address:
@@ -302,7 +357,9 @@ class Order(_message.Message):
 
     @_builtins.property
     def shipping(self) -> _money_pb2.Money:
-        """The price of shipping, in the order's currency; absent if it is free."""
+        """The price of shipping after discounts, in the order's currency; absent if it is free. A new value replaces the price
+        of the shipping method.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -323,6 +380,14 @@ class Order(_message.Message):
     @_builtins.property
     def deliver_by_time(self) -> _timestamp_pb2.Timestamp:
         """The promised time of delivery, not before `ship_by_time`; absent if none is promised."""
+
+    @_builtins.property
+    def price_details(self) -> Global___PriceDetails:
+        """What the total consists of, by the terms that are frozen with the order. Absent if the order was placed before
+        anything of PricingService was configured, or was imported without tax. A change of lines or addresses recalculates
+        the order by these terms; new lines have the prices of today. An imported order has no terms: a change keeps its
+        discounts and taxes in proportion, and new lines have no tax.
+        """
 
     def __init__(
         self,
@@ -353,10 +418,13 @@ class Order(_message.Message):
         deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
         source: _builtins.str = ...,
         unique_external_reference: _builtins.bool = ...,
+        price_details: Global___PriceDetails | None = ...,
+        quote: _builtins.str = ...,
+        language_code: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "create_time", b"create_time", "deliver_by_time", b"deliver_by_time", "expire_time", b"expire_time", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "create_time", b"create_time", "deliver_by_time", b"deliver_by_time", "expire_time", b"expire_time", "price_details", b"price_details", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "labels", b"labels", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "phone", b"phone", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "state", b"state", "total", b"total", "unique_external_reference", b"unique_external_reference", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "labels", b"labels", "language_code", b"language_code", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "phone", b"phone", "price_details", b"price_details", "quote", b"quote", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "state", b"state", "total", b"total", "unique_external_reference", b"unique_external_reference", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -382,6 +450,12 @@ class OrderLine(_message.Message):
     FULFILLED_QUANTITY_FIELD_NUMBER: _builtins.int
     CANCELLED_QUANTITY_FIELD_NUMBER: _builtins.int
     RETURNED_QUANTITY_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    DISCOUNT_SHARES_FIELD_NUMBER: _builtins.int
+    TAXES_FIELD_NUMBER: _builtins.int
+    NET_TOTAL_FIELD_NUMBER: _builtins.int
+    TAX_TOTAL_FIELD_NUMBER: _builtins.int
+    GROSS_TOTAL_FIELD_NUMBER: _builtins.int
     line_number: _builtins.int
     """The line number: 1 for the first line, then rising by one."""
     sku: _builtins.str
@@ -398,6 +472,8 @@ class OrderLine(_message.Message):
     """Units that were cancelled."""
     returned_quantity: _builtins.int
     """Shipped units that were returned."""
+    price: _builtins.str
+    """The source of the unit price, as `prices/{price}`; empty for the variant's own price."""
     @_builtins.property
     def unit_price(self) -> _money_pb2.Money:
         """The price of one unit at the time of the order."""
@@ -414,6 +490,26 @@ class OrderLine(_message.Message):
     def total(self) -> _money_pb2.Money:
         """The total of the line: units that are not cancelled, times unit price, less the discount."""
 
+    @_builtins.property
+    def discount_shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiscountShare]:
+        """The parts of the discount, in the order in which the promotions applied."""
+
+    @_builtins.property
+    def taxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaxAmount]:
+        """The tax of each component of the rate that matched."""
+
+    @_builtins.property
+    def net_total(self) -> _money_pb2.Money:
+        """The total without tax; absent if the order has no `price_details`."""
+
+    @_builtins.property
+    def tax_total(self) -> _money_pb2.Money:
+        """The tax; absent if the order has no `price_details`. `net_total` and `tax_total` add up to `gross_total`."""
+
+    @_builtins.property
+    def gross_total(self) -> _money_pb2.Money:
+        """The total with tax; absent if the order has no `price_details`."""
+
     def __init__(
         self,
         *,
@@ -429,14 +525,302 @@ class OrderLine(_message.Message):
         fulfilled_quantity: _builtins.int = ...,
         cancelled_quantity: _builtins.int = ...,
         returned_quantity: _builtins.int = ...,
+        price: _builtins.str = ...,
+        discount_shares: _abc.Iterable[Global___DiscountShare] | None = ...,
+        taxes: _abc.Iterable[Global___TaxAmount] | None = ...,
+        net_total: _money_pb2.Money | None = ...,
+        tax_total: _money_pb2.Money | None = ...,
+        gross_total: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["discount", b"discount", "subtotal", b"subtotal", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["discount", b"discount", "gross_total", b"gross_total", "net_total", b"net_total", "subtotal", b"subtotal", "tax_total", b"tax_total", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "display_name", b"display_name", "fulfilled_quantity", b"fulfilled_quantity", "line_number", b"line_number", "open_quantity", b"open_quantity", "quantity", b"quantity", "returned_quantity", b"returned_quantity", "sku", b"sku", "subtotal", b"subtotal", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "discount_shares", b"discount_shares", "display_name", b"display_name", "fulfilled_quantity", b"fulfilled_quantity", "gross_total", b"gross_total", "line_number", b"line_number", "net_total", b"net_total", "open_quantity", b"open_quantity", "price", b"price", "quantity", b"quantity", "returned_quantity", b"returned_quantity", "sku", b"sku", "subtotal", b"subtotal", "tax_total", b"tax_total", "taxes", b"taxes", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderLine: _TypeAlias = OrderLine  # noqa: Y015
+
+@_typing.final
+class PriceDetails(_message.Message):
+    """PriceDetails is what the total of an order consists of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICES_INCLUDE_TAX_FIELD_NUMBER: _builtins.int
+    SUBTOTAL_FIELD_NUMBER: _builtins.int
+    DISCOUNT_TOTAL_FIELD_NUMBER: _builtins.int
+    NET_TOTAL_FIELD_NUMBER: _builtins.int
+    TAX_TOTAL_FIELD_NUMBER: _builtins.int
+    GROSS_TOTAL_FIELD_NUMBER: _builtins.int
+    DISCOUNTS_FIELD_NUMBER: _builtins.int
+    TAXES_FIELD_NUMBER: _builtins.int
+    SHIPPING_FIELD_NUMBER: _builtins.int
+    TAX_ZONE_FIELD_NUMBER: _builtins.int
+    TAX_EXEMPTION_FIELD_NUMBER: _builtins.int
+    TAX_ADDRESS_FIELD_NUMBER: _builtins.int
+    prices_include_tax: _builtins.bool
+    """Whether unit prices, subtotals, discounts and the price of shipping include tax."""
+    tax_zone: _builtins.str
+    """The tax zone, as `taxZones/{tax_zone}`; empty if none matched the address."""
+    @_builtins.property
+    def subtotal(self) -> _money_pb2.Money:
+        """The sum of the active units of all lines at their unit prices, before discounts."""
+
+    @_builtins.property
+    def discount_total(self) -> _money_pb2.Money:
+        """All discounts, on lines and on shipping."""
+
+    @_builtins.property
+    def net_total(self) -> _money_pb2.Money:
+        """The total without tax."""
+
+    @_builtins.property
+    def tax_total(self) -> _money_pb2.Money:
+        """The tax of all lines and of shipping."""
+
+    @_builtins.property
+    def gross_total(self) -> _money_pb2.Money:
+        """What the customer pays: `net_total` and `tax_total`."""
+
+    @_builtins.property
+    def discounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderDiscount]:
+        """The promotions that apply, in their order."""
+
+    @_builtins.property
+    def taxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaxAmount]:
+        """The tax by rate and component, over all lines and shipping."""
+
+    @_builtins.property
+    def shipping(self) -> Global___ShippingLine:
+        """The shipping; absent if the order has none."""
+
+    @_builtins.property
+    def tax_exemption(self) -> Global___OrderTaxExemption:
+        """The exemption that took the tax away; absent if none did."""
+
+    @_builtins.property
+    def tax_address(self) -> _addresses_pb2.Address:
+        """The address for tax, if it is not the shipping or billing address."""
+
+    def __init__(
+        self,
+        *,
+        prices_include_tax: _builtins.bool = ...,
+        subtotal: _money_pb2.Money | None = ...,
+        discount_total: _money_pb2.Money | None = ...,
+        net_total: _money_pb2.Money | None = ...,
+        tax_total: _money_pb2.Money | None = ...,
+        gross_total: _money_pb2.Money | None = ...,
+        discounts: _abc.Iterable[Global___OrderDiscount] | None = ...,
+        taxes: _abc.Iterable[Global___TaxAmount] | None = ...,
+        shipping: Global___ShippingLine | None = ...,
+        tax_zone: _builtins.str = ...,
+        tax_exemption: Global___OrderTaxExemption | None = ...,
+        tax_address: _addresses_pb2.Address | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["discount_total", b"discount_total", "gross_total", b"gross_total", "net_total", b"net_total", "shipping", b"shipping", "subtotal", b"subtotal", "tax_address", b"tax_address", "tax_exemption", b"tax_exemption", "tax_total", b"tax_total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discount_total", b"discount_total", "discounts", b"discounts", "gross_total", b"gross_total", "net_total", b"net_total", "prices_include_tax", b"prices_include_tax", "shipping", b"shipping", "subtotal", b"subtotal", "tax_address", b"tax_address", "tax_exemption", b"tax_exemption", "tax_total", b"tax_total", "tax_zone", b"tax_zone", "taxes", b"taxes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceDetails: _TypeAlias = PriceDetails  # noqa: Y015
+
+@_typing.final
+class ShippingLine(_message.Message):
+    """ShippingLine is what the shipping of an order costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHIPPING_METHOD_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    DISCOUNT_SHARES_FIELD_NUMBER: _builtins.int
+    TAXES_FIELD_NUMBER: _builtins.int
+    NET_TOTAL_FIELD_NUMBER: _builtins.int
+    TAX_TOTAL_FIELD_NUMBER: _builtins.int
+    GROSS_TOTAL_FIELD_NUMBER: _builtins.int
+    shipping_method: _builtins.str
+    """The shipping method, as `shippingMethods/{shipping_method}`; empty if the caller set the price."""
+    @_builtins.property
+    def price(self) -> _money_pb2.Money:
+        """The price before discounts."""
+
+    @_builtins.property
+    def discount_shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiscountShare]:
+        """The parts of the discount, in the order in which the promotions applied."""
+
+    @_builtins.property
+    def taxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaxAmount]:
+        """The tax of each component of the rate that matched."""
+
+    @_builtins.property
+    def net_total(self) -> _money_pb2.Money:
+        """The price without tax, after discounts."""
+
+    @_builtins.property
+    def tax_total(self) -> _money_pb2.Money:
+        """The tax."""
+
+    @_builtins.property
+    def gross_total(self) -> _money_pb2.Money:
+        """The price with tax, after discounts."""
+
+    def __init__(
+        self,
+        *,
+        shipping_method: _builtins.str = ...,
+        price: _money_pb2.Money | None = ...,
+        discount_shares: _abc.Iterable[Global___DiscountShare] | None = ...,
+        taxes: _abc.Iterable[Global___TaxAmount] | None = ...,
+        net_total: _money_pb2.Money | None = ...,
+        tax_total: _money_pb2.Money | None = ...,
+        gross_total: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gross_total", b"gross_total", "net_total", b"net_total", "price", b"price", "tax_total", b"tax_total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discount_shares", b"discount_shares", "gross_total", b"gross_total", "net_total", b"net_total", "price", b"price", "shipping_method", b"shipping_method", "tax_total", b"tax_total", "taxes", b"taxes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShippingLine: _TypeAlias = ShippingLine  # noqa: Y015
+
+@_typing.final
+class OrderDiscount(_message.Message):
+    """OrderDiscount is a promotion that reduces the price of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    COUPON_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    promotion: _builtins.str
+    """The promotion, as `promotions/{promotion}`."""
+    display_name: _builtins.str
+    """The name of the promotion for display."""
+    coupon: _builtins.str
+    """The coupon that it needed, as `coupons/{coupon}`; empty for none."""
+    code: _builtins.str
+    """The code of the coupon; empty for none."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """The whole discount: the sum of its shares on lines and on shipping."""
+
+    def __init__(
+        self,
+        *,
+        promotion: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        coupon: _builtins.str = ...,
+        code: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "code", b"code", "coupon", b"coupon", "display_name", b"display_name", "promotion", b"promotion"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderDiscount: _TypeAlias = OrderDiscount  # noqa: Y015
+
+@_typing.final
+class DiscountShare(_message.Message):
+    """DiscountShare is the part of a promotion's discount on one line or on the shipping."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    promotion: _builtins.str
+    """The promotion, as `promotions/{promotion}`."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """The part of the discount."""
+
+    def __init__(
+        self,
+        *,
+        promotion: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "promotion", b"promotion"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscountShare: _TypeAlias = DiscountShare  # noqa: Y015
+
+@_typing.final
+class TaxAmount(_message.Message):
+    """TaxAmount is the tax of one component of a tax rate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAX_RATE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    RATE_PPM_FIELD_NUMBER: _builtins.int
+    COMPOUND_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    EXEMPT_FIELD_NUMBER: _builtins.int
+    tax_rate: _builtins.str
+    """The tax rate, as `taxRates/{tax_rate}`; empty for a tax of another system."""
+    display_name: _builtins.str
+    """The name of the component for display."""
+    rate_ppm: _builtins.int
+    """The rate in parts per million: 190,000 is 19 %."""
+    compound: _builtins.bool
+    """Whether it also counts on what the components before it added."""
+    exempt: _builtins.bool
+    """Whether an exemption took the tax away."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """The tax."""
+
+    def __init__(
+        self,
+        *,
+        tax_rate: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        rate_ppm: _builtins.int = ...,
+        compound: _builtins.bool = ...,
+        amount: _money_pb2.Money | None = ...,
+        exempt: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "compound", b"compound", "display_name", b"display_name", "exempt", b"exempt", "rate_ppm", b"rate_ppm", "tax_rate", b"tax_rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaxAmount: _TypeAlias = TaxAmount  # noqa: Y015
+
+@_typing.final
+class OrderTaxExemption(_message.Message):
+    """OrderTaxExemption is the reason why an order pays no tax."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason, such as `reseller`. 1 to 200 characters."""
+    certificate: _builtins.str
+    """The number of the certificate; may be empty. At most 200 characters."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        certificate: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderTaxExemption: _TypeAlias = OrderTaxExemption  # noqa: Y015
 
 @_typing.final
 class OrderHistoryEntry(_message.Message):
@@ -744,6 +1128,13 @@ class PlaceOrderRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     RESERVATIONS_FIELD_NUMBER: _builtins.int
+    COUPON_CODES_FIELD_NUMBER: _builtins.int
+    SHIPPING_METHOD_FIELD_NUMBER: _builtins.int
+    TAX_ADDRESS_FIELD_NUMBER: _builtins.int
+    TAX_EXEMPTION_FIELD_NUMBER: _builtins.int
+    EXPECTED_TOTAL_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """The customer, as `customers/{customer}`."""
     currency_code: _builtins.str
@@ -779,6 +1170,16 @@ class PlaceOrderRequest(_message.Message):
     one has, the call fails with REFERENCE_TAKEN, and the metadata names that order as `resource`. Orders keep their
     reference when they are cancelled or expire. Unlike `request_id`, this never lapses.
     """
+    shipping_method: _builtins.str
+    """The shipping method, as `shippingMethods/{shipping_method}`. Its price holds unless `shipping` is set."""
+    quote: _builtins.str
+    """Accept this sent quote, as `quotes/{quote}`: the order has its prices. `customer`, `lines` and `currency_code` must be
+    those of the quote. So must the addresses, `shipping`, `coupon_codes`, `shipping_method` and `tax_exemption` if they
+    are set; otherwise the order has those of the quote. Callers without `customers.personal.read` leave addresses and
+    `tax_exemption` unset. Only stock, the limits of coupons and budgets, and a deleted customer can prevent the order.
+    """
+    language_code: _builtins.str
+    """The language of the order, as a tag (BCP 47) such as `de` or `pt-BR`. Default: the customer's, or else the server's."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderLine]:
         """The lines to order: 1 to 500. Two lines may name the same SKU."""
@@ -814,6 +1215,24 @@ class PlaceOrderRequest(_message.Message):
         call fails, names it and changes nothing.
         """
 
+    @_builtins.property
+    def coupon_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Coupon codes, at most 20, in either case. Each has to apply."""
+
+    @_builtins.property
+    def tax_address(self) -> _addresses_pb2.Address:
+        """The address for tax. Default: the shipping address, or else the billing address, or else the home tax zone."""
+
+    @_builtins.property
+    def tax_exemption(self) -> Global___OrderTaxExemption:
+        """The reason why the order pays no tax. Default: none."""
+
+    @_builtins.property
+    def expected_total(self) -> _money_pb2.Money:
+        """The total that the customer was shown. If the order costs another total now, the call fails with PRICE_CHANGED and
+        names both. Default: no check.
+        """
+
     def __init__(
         self,
         *,
@@ -837,10 +1256,17 @@ class PlaceOrderRequest(_message.Message):
         source: _builtins.str = ...,
         unique_external_reference: _builtins.bool = ...,
         reservations: _abc.Iterable[_builtins.str] | None = ...,
+        coupon_codes: _abc.Iterable[_builtins.str] | None = ...,
+        shipping_method: _builtins.str = ...,
+        tax_address: _addresses_pb2.Address | None = ...,
+        tax_exemption: Global___OrderTaxExemption | None = ...,
+        expected_total: _money_pb2.Money | None = ...,
+        quote: _builtins.str = ...,
+        language_code: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "expected_total", b"expected_total", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "tax_address", b"tax_address", "tax_exemption", b"tax_exemption"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "external_reference", b"external_reference", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "phone", b"phone", "request_id", b"request_id", "reservation", b"reservation", "reservations", b"reservations", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "unique_external_reference", b"unique_external_reference", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "coupon_codes", b"coupon_codes", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "expected_total", b"expected_total", "external_reference", b"external_reference", "labels", b"labels", "language_code", b"language_code", "lines", b"lines", "location", b"location", "note", b"note", "phone", b"phone", "quote", b"quote", "request_id", b"request_id", "reservation", b"reservation", "reservations", b"reservations", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "shipping_method", b"shipping_method", "source", b"source", "tax_address", b"tax_address", "tax_exemption", b"tax_exemption", "unique_external_reference", b"unique_external_reference", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -871,6 +1297,167 @@ class PlaceOrderLine(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlaceOrderLine: _TypeAlias = PlaceOrderLine  # noqa: Y015
+
+@_typing.final
+class QuoteOrderRequest(_message.Message):
+    """The request of QuoteOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    SHIPPING_ADDRESS_FIELD_NUMBER: _builtins.int
+    BILLING_ADDRESS_FIELD_NUMBER: _builtins.int
+    SHIPPING_FIELD_NUMBER: _builtins.int
+    COUPON_CODES_FIELD_NUMBER: _builtins.int
+    SHIPPING_METHOD_FIELD_NUMBER: _builtins.int
+    TAX_ADDRESS_FIELD_NUMBER: _builtins.int
+    TAX_EXEMPTION_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
+    DRAFT_PROMOTION_FIELD_NUMBER: _builtins.int
+    customer: _builtins.str
+    """The customer, as `customers/{customer}`. Default: nobody, who is in no group and has no exemption."""
+    currency_code: _builtins.str
+    """ISO 4217 code, such as `EUR`. All lines are priced in this currency."""
+    shipping_method: _builtins.str
+    """The shipping method, as `shippingMethods/{shipping_method}`. Its price holds unless `shipping` is set."""
+    language_code: _builtins.str
+    """The language of the names of lines, as a tag (BCP 47) such as `de` or `pt-BR`. Default: the customer's, or else the server's."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderLine]:
+        """The lines: 1 to 500. Two lines may name the same SKU."""
+
+    @_builtins.property
+    def shipping_address(self) -> _addresses_pb2.Address:
+        """The shipping address; may be absent."""
+
+    @_builtins.property
+    def billing_address(self) -> _addresses_pb2.Address:
+        """The billing address; may be absent."""
+
+    @_builtins.property
+    def shipping(self) -> _money_pb2.Money:
+        """The price of shipping. Default: that of the shipping method, or free."""
+
+    @_builtins.property
+    def coupon_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Coupon codes, at most 20, in either case. Those that do not apply are in `refused_codes`."""
+
+    @_builtins.property
+    def tax_address(self) -> _addresses_pb2.Address:
+        """The address for tax. Default: the shipping address, or else the billing address, or else the home tax zone."""
+
+    @_builtins.property
+    def tax_exemption(self) -> Global___OrderTaxExemption:
+        """The reason why the order pays no tax. Default: none."""
+
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
+        the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
+        """
+
+    @_builtins.property
+    def draft_promotion(self) -> _pricing_pb2.Promotion:
+        """A promotion to try, stored or not: the order is priced as if it was active, in place of the stored one with its
+        name. Its window, its limits of uses, its state, and whether it needs a coupon do not matter. It needs the permission
+        `pricing.read` too, and `customers.read` for a customer with a condition on groups or first orders. Default: none.
+        """
+
+    def __init__(
+        self,
+        *,
+        customer: _builtins.str = ...,
+        lines: _abc.Iterable[Global___PlaceOrderLine] | None = ...,
+        currency_code: _builtins.str = ...,
+        shipping_address: _addresses_pb2.Address | None = ...,
+        billing_address: _addresses_pb2.Address | None = ...,
+        shipping: _money_pb2.Money | None = ...,
+        coupon_codes: _abc.Iterable[_builtins.str] | None = ...,
+        shipping_method: _builtins.str = ...,
+        tax_address: _addresses_pb2.Address | None = ...,
+        tax_exemption: Global___OrderTaxExemption | None = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+        language_code: _builtins.str = ...,
+        draft_promotion: _pricing_pb2.Promotion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "draft_promotion", b"draft_promotion", "max_staleness", b"max_staleness", "shipping", b"shipping", "shipping_address", b"shipping_address", "tax_address", b"tax_address", "tax_exemption", b"tax_exemption"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "coupon_codes", b"coupon_codes", "currency_code", b"currency_code", "customer", b"customer", "draft_promotion", b"draft_promotion", "language_code", b"language_code", "lines", b"lines", "max_staleness", b"max_staleness", "shipping", b"shipping", "shipping_address", b"shipping_address", "shipping_method", b"shipping_method", "tax_address", b"tax_address", "tax_exemption", b"tax_exemption"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuoteOrderRequest: _TypeAlias = QuoteOrderRequest  # noqa: Y015
+
+@_typing.final
+class QuoteOrderResponse(_message.Message):
+    """The response of QuoteOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    PRICE_DETAILS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    REFUSED_CODES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
+        """The lines, as those of an order."""
+
+    @_builtins.property
+    def price_details(self) -> Global___PriceDetails:
+        """What the total consists of."""
+
+    @_builtins.property
+    def total(self) -> _money_pb2.Money:
+        """What the customer would pay."""
+
+    @_builtins.property
+    def refused_codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedCode]:
+        """The codes that do not apply."""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[Global___OrderLine] | None = ...,
+        price_details: Global___PriceDetails | None = ...,
+        total: _money_pb2.Money | None = ...,
+        refused_codes: _abc.Iterable[Global___RefusedCode] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price_details", b"price_details", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "price_details", b"price_details", "refused_codes", b"refused_codes", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuoteOrderResponse: _TypeAlias = QuoteOrderResponse  # noqa: Y015
+
+@_typing.final
+class RefusedCode(_message.Message):
+    """RefusedCode is a coupon code that does not apply."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """The code as it was sent."""
+    problem: Global___CouponProblem.ValueType
+    """The reason."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        problem: Global___CouponProblem.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedCode: _TypeAlias = RefusedCode  # noqa: Y015
 
 @_typing.final
 class GetOrderRequest(_message.Message):
@@ -928,8 +1515,9 @@ class ListOrdersRequest(_message.Message):
     filter: _builtins.str
     """Filter (AIP-160 subset) on `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`),
     `external_reference`, `source`, `number`, `held`, `lines.sku`, `shipping_address.region_code`, `customer.email`,
-    `email`, `phone`, `labels.KEY`, `ship_by_time`, `deliver_by_time`, `create_time`, `update_time`. `customer.email` is
-    for callers that may read customers. At most 2,000 characters.
+    `email`, `phone`, `language_code`, `labels.KEY`, `ship_by_time`, `deliver_by_time`, `create_time`, `update_time`.
+    `customer.email` is for callers that may read customers; at most five terms name `lines.sku`. At most 2,000
+    characters.
     """
     order_by: _builtins.str
     """Sort order (AIP-132): `create_time`, `total` (by its minor units), `update_time`; each may be followed by ` desc`.
@@ -1817,7 +2405,7 @@ class ListFulfillmentsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
-    """Filter (AIP-160 subset) on `state`, `location`, `carrier`, `tracking_number` (with `=`, that of any parcel),
+    """Filter (AIP-160 subset) on `state`, `location`, `carrier`, `tracking_number` (compared as a whole, that of any parcel),
     `create_time`, `update_time`. At most 2,000 characters.
     """
     order_by: _builtins.str
@@ -1997,7 +2585,7 @@ class RestockFulfillmentRequest(_message.Message):
     location: _builtins.str
     """The location that the units came back to, as `locations/{location}`. Default: the location that shipped them."""
     reason: _builtins.str
-    """The reason, recorded in the history of the order and in the stock movements. At most 500 characters."""
+    """The reason, recorded in the history of the order. At most 500 characters."""
     etag: _builtins.str
     """If set, the call fails unless this is the current etag. At most 64 characters."""
     request_id: _builtins.str
@@ -2099,6 +2687,7 @@ class ImportOrdersRequest(_message.Message):
     ORDERS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    TAKEN_UNITS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
     validate_only: _builtins.bool
@@ -2109,20 +2698,58 @@ class ImportOrdersRequest(_message.Message):
         sequence.
         """
 
+    @_builtins.property
+    def taken_units(self) -> _containers.RepeatedCompositeFieldContainer[Global___TakenUnits]:
+        """Only for a dry run of an import in several calls: the units that orders in earlier calls would have allocated, which
+        are missing from the stock of this one. At most 5,000. Units without a location count as taken from the locations in
+        their order of use.
+        """
+
     def __init__(
         self,
         *,
         orders: _abc.Iterable[Global___HistoricOrder] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        taken_units: _abc.Iterable[Global___TakenUnits] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders", "request_id", b"request_id", "taken_units", b"taken_units", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportOrdersRequest: _TypeAlias = ImportOrdersRequest  # noqa: Y015
+
+@_typing.final
+class TakenUnits(_message.Message):
+    """TakenUnits are units of a SKU that orders of a dry run would allocate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """The SKU."""
+    location: _builtins.str
+    """The location of the units, as `locations/{location}`. Default: any."""
+    quantity: _builtins.int
+    """Units: 1 to 1,000,000,000,000."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        location: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "quantity", b"quantity", "sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakenUnits: _TypeAlias = TakenUnits  # noqa: Y015
 
 @_typing.final
 class HistoricOrder(_message.Message):
@@ -2174,6 +2801,10 @@ class HistoricOrder(_message.Message):
     EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
+    SHIPPING_TAX_FIELD_NUMBER: _builtins.int
+    PRICES_INCLUDE_TAX_FIELD_NUMBER: _builtins.int
+    SHIPPING_TAXES_FIELD_NUMBER: _builtins.int
     number: _builtins.str
     """The order number in the other system: 1 to 64 printable ASCII characters without spaces. It must not have the
     format of this server's own numbers.
@@ -2204,6 +2835,12 @@ class HistoricOrder(_message.Message):
     """Import the order only if no other order has the same `source` and `external_reference`, which is then required. See
     PlaceOrderRequest.
     """
+    language_code: _builtins.str
+    """The language of the order, as a tag (BCP 47) such as `de` or `pt-BR`. Default: the server's. Lines have the names of today in
+    the default language.
+    """
+    prices_include_tax: _builtins.bool
+    """Whether unit prices, discounts and `shipping` include tax. Default: tax is added to them."""
     @_builtins.property
     def order_time(self) -> _timestamp_pb2.Timestamp:
         """When the order was placed: not in the future, and not before 1900."""
@@ -2214,7 +2851,7 @@ class HistoricOrder(_message.Message):
 
     @_builtins.property
     def shipping(self) -> _money_pb2.Money:
-        """The price of shipping. Default: free."""
+        """The price of shipping. Default: free. If all units are cancelled, it does not count: a cancelled order costs nothing."""
 
     @_builtins.property
     def ship_time(self) -> _timestamp_pb2.Timestamp:
@@ -2228,7 +2865,7 @@ class HistoricOrder(_message.Message):
 
     @_builtins.property
     def total(self) -> _money_pb2.Money:
-        """The total of the order. If set, it must equal the sum of the lines and the shipping."""
+        """The total of the order. If set, it must equal the sum of the lines, the shipping, and tax that prices do not include."""
 
     @_builtins.property
     def billing_address(self) -> _addresses_pb2.Address:
@@ -2245,6 +2882,14 @@ class HistoricOrder(_message.Message):
     @_builtins.property
     def deliver_by_time(self) -> _timestamp_pb2.Timestamp:
         """The promised time of delivery, not before `ship_by_time`; absent if none is promised."""
+
+    @_builtins.property
+    def shipping_tax(self) -> _money_pb2.Money:
+        """The tax of the shipping. At most `shipping` if prices include tax. Default: none."""
+
+    @_builtins.property
+    def shipping_taxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoricTax]:
+        """The taxes that `shipping_tax` is made of, at most 20. If set, their sum is the tax of the shipping."""
 
     def __init__(
         self,
@@ -2271,19 +2916,55 @@ class HistoricOrder(_message.Message):
         external_reference: _builtins.str = ...,
         source: _builtins.str = ...,
         unique_external_reference: _builtins.bool = ...,
+        language_code: _builtins.str = ...,
+        shipping_tax: _money_pb2.Money | None = ...,
+        prices_include_tax: _builtins.bool = ...,
+        shipping_taxes: _abc.Iterable[Global___HistoricTax] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "order_time", b"order_time", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "order_time", b"order_time", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "shipping_tax", b"shipping_tax", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "external_reference", b"external_reference", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "phone", b"phone", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "total", b"total", "tracking_number", b"tracking_number", "unique_external_reference", b"unique_external_reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "external_reference", b"external_reference", "labels", b"labels", "language_code", b"language_code", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "phone", b"phone", "prices_include_tax", b"prices_include_tax", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "shipping_tax", b"shipping_tax", "shipping_taxes", b"shipping_taxes", "source", b"source", "total", b"total", "tracking_number", b"tracking_number", "unique_external_reference", b"unique_external_reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HistoricOrder: _TypeAlias = HistoricOrder  # noqa: Y015
 
 @_typing.final
+class HistoricTax(_message.Message):
+    """HistoricTax is a tax as another system charged it. It is shown with the order, and calculates nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    RATE_PPM_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.str
+    """Name for display, such as `VAT`. 1 to 100 characters."""
+    rate_ppm: _builtins.int
+    """The rate in millionths: 190000 is 19 %. At most 10^7, which is 1000 %. Default: not known."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """The tax."""
+
+    def __init__(
+        self,
+        *,
+        display_name: _builtins.str = ...,
+        rate_ppm: _builtins.int = ...,
+        amount: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "display_name", b"display_name", "rate_ppm", b"rate_ppm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoricTax: _TypeAlias = HistoricTax  # noqa: Y015
+
+@_typing.final
 class HistoricOrderLine(_message.Message):
     """HistoricOrderLine is a quantity of one SKU at its historic price. Its total is the units that are not cancelled,
-    times the unit price, less the discount, rounded half up to the minor unit.
+    times the unit price, less the discount, rounded half up to the minor unit. Tax that is added is not a part of it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -2296,6 +2977,8 @@ class HistoricOrderLine(_message.Message):
     CANCELLED_QUANTITY_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     SHIPPED_QUANTITY_FIELD_NUMBER: _builtins.int
+    TAX_FIELD_NUMBER: _builtins.int
+    TAXES_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """The SKU of a variant. The variant need not be for sale."""
     quantity: _builtins.int
@@ -2320,6 +3003,16 @@ class HistoricOrderLine(_message.Message):
     def total(self) -> _money_pb2.Money:
         """The total of the line. If set, it must equal the calculated total."""
 
+    @_builtins.property
+    def tax(self) -> _money_pb2.Money:
+        """The tax of the units that are not cancelled, as the other system charged it. At most the total of the line if prices
+        include tax. Default: none.
+        """
+
+    @_builtins.property
+    def taxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoricTax]:
+        """The taxes that `tax` is made of, at most 20. If set, their sum is the tax of the line."""
+
     def __init__(
         self,
         *,
@@ -2331,10 +3024,12 @@ class HistoricOrderLine(_message.Message):
         cancelled_quantity: _builtins.int = ...,
         total: _money_pb2.Money | None = ...,
         shipped_quantity: _builtins.int | None = ...,
+        tax: _money_pb2.Money | None = ...,
+        taxes: _abc.Iterable[Global___HistoricTax] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "shipped_quantity", b"shipped_quantity", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "shipped_quantity", b"shipped_quantity", "tax", b"tax", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity", "cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "quantity", b"quantity", "shipped_quantity", b"shipped_quantity", "sku", b"sku", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity", "cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "quantity", b"quantity", "shipped_quantity", b"shipped_quantity", "sku", b"sku", "tax", b"tax", "taxes", b"taxes", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__shipped_quantity: _TypeAlias = _typing.Literal["shipped_quantity"]  # noqa: Y015
     _WhichOneofArgType__shipped_quantity: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity"]  # noqa: Y015
@@ -2382,6 +3077,7 @@ class OrderImportResult(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    TAKEN_UNITS_FIELD_NUMBER: _builtins.int
     number: _builtins.str
     """The order's number."""
     outcome: Global___OrderImportOutcome.ValueType
@@ -2392,6 +3088,12 @@ class OrderImportResult(_message.Message):
     """The reason for the refusal; UNSPECIFIED if the order was not refused."""
     detail: _builtins.str
     """The reason for people, with details; empty if the order was not refused."""
+    @_builtins.property
+    def taken_units(self) -> _containers.RepeatedCompositeFieldContainer[Global___TakenUnits]:
+        """Only in a dry run: the units that the order would allocate, each with its location. The `taken_units` of later calls
+        name them.
+        """
+
     def __init__(
         self,
         *,
@@ -2400,10 +3102,11 @@ class OrderImportResult(_message.Message):
         order: _builtins.str = ...,
         problem: Global___OrderImportProblem.ValueType = ...,
         detail: _builtins.str = ...,
+        taken_units: _abc.Iterable[Global___TakenUnits] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "number", b"number", "order", b"order", "outcome", b"outcome", "problem", b"problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "number", b"number", "order", b"order", "outcome", b"outcome", "problem", b"problem", "taken_units", b"taken_units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class OrderServiceStub:
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.PlaceOrderRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_orders__pb2.Order.FromString,
                 _registered_method=True)
+        self.QuoteOrder = channel.unary_unary(
+                '/storekeep.v1.OrderService/QuoteOrder',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.QuoteOrderRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.QuoteOrderResponse.FromString,
+                _registered_method=True)
         self.GetOrder = channel.unary_unary(
                 '/storekeep.v1.OrderService/GetOrder',
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.GetOrderRequest.SerializeToString,
@@ -174,9 +179,41 @@ class OrderServiceServicer:
     def PlaceOrder(self, request, context):
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
-        Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND,
-        ILLEGAL_STATE, OUT_OF_STOCK.
+        Its price is that of QuoteOrder at this instant, or that of `quote`. A coupon code that does not apply is refused.
+        Errors: UNKNOWN_CURRENCY, QUOTE_NOT_FOUND, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED,
+        SKU_NOT_FOUND, NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, COUPON_NOT_APPLICABLE,
+        PRICE_CHANGED, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QuoteOrder(self, request, context):
+        """Return what an order would cost now, and write nothing. Codes that do not apply are returned with a reason each.
+
+        The algorithm: integers in minor units, exact rational arithmetic in between, never floats. Rounding is half up (away
+        from zero at .5), or half even by a setting.
+        1. Unit price: of the prices of the SKU in the currency that are valid at the transaction's instant, for the
+        customer's groups, from the tier that the quantity of the SKU in the whole order reaches: the most specific, then the
+        lowest. A price for a group is more specific than one for all, then a higher tier, then a price with a window.
+        2. Line amount = units × unit price. Promotions apply by priority, highest first, then by name; each sees what the
+        ones before left. A percentage is rounded per line; an amount off the order is spread over the eligible lines in
+        proportion to what they are worth then, by largest remainder, the earlier line first; caps, floors (minimum price)
+        and eligibility are settled before spreading; nothing goes below zero and nothing spills from items into shipping.
+        Promotions on shipping apply after all others, because the price of shipping depends on the discounted lines. An
+        exclusive promotion applies alone: the one of highest priority. At most 100 promotions apply to lines, 100 to
+        shipping, and 10,000 times one of them to a line; with the first one beyond that, no further ones apply.
+        3. Tax per line on the discounted amount (per unit by a setting): net prices: tax = round(amount × rate); gross
+        prices: tax = round(amount × rate / (1 + rate)), net = amount − tax. Several components of a rate are each rounded,
+        and the tax is their sum; a compound component counts on what the ones before added. Shipping is taxed as a line of
+        its own class. A component of 0 % that matched is reported, as is an exemption with its reason and certificate; no
+        match, no row.
+        4. Order: Σ lines + shipping; net + tax = gross on every line and in all; Σ allocations = discount.
+        5. Gross prices sold into another zone: the setting says whether the gross price or the net price is kept (default:
+        gross within the home zone's rates, net kept elsewhere); going back gives exactly the first price again.
+
+        Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, CURRENCY_MISMATCH,
+        INVALID_AMOUNT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,7 +257,8 @@ class OrderServiceServicer:
     def UpdateOrder(self, request, context):
         """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
         labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
-        field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
+        field can change; a value that equals the current one is always accepted, but for personal data that the caller may
+        not read. Lines change with ApplyOrderEdit.
         Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
         CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
         """
@@ -392,9 +430,9 @@ class OrderServiceServicer:
     def ImportOrders(self, request, context):
         """Import up to 100 historic orders with up to 1,000 lines in total, with their own numbers, prices and dates. Each
         order is imported or refused as a whole, and has its own result: a bad order does not stop the others. An order
-        that was already imported with the same content is left unchanged, so an import can be repeated. Shipped units take
-        no stock, because current stock no longer includes them. Stock for open units is allocated; if it is short, the
-        order is refused.
+        that was already imported with the same content is left unchanged, so an import can be repeated. Personal data does
+        not count if the caller may not read it. Shipped units take no stock, because current stock no longer includes them.
+        Stock for open units is allocated; if it is short, the order is refused.
         Errors: only those shared by all RPCs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -408,6 +446,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.PlaceOrder,
                     request_deserializer=storekeep_dot_v1_dot_orders__pb2.PlaceOrderRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_orders__pb2.Order.SerializeToString,
+            ),
+            'QuoteOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.QuoteOrder,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.QuoteOrderRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.QuoteOrderResponse.SerializeToString,
             ),
             'GetOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOrder,
@@ -563,6 +606,33 @@ class OrderService:
             '/storekeep.v1.OrderService/PlaceOrder',
             storekeep_dot_v1_dot_orders__pb2.PlaceOrderRequest.SerializeToString,
             storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QuoteOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/QuoteOrder',
+            storekeep_dot_v1_dot_orders__pb2.QuoteOrderRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.QuoteOrderResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,9 +36,37 @@ class OrderServiceStub:
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.PlaceOrderRequest, _orders_pb2.Order]
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
-    Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND,
-    ILLEGAL_STATE, OUT_OF_STOCK.
+    Its price is that of QuoteOrder at this instant, or that of `quote`. A coupon code that does not apply is refused.
+    Errors: UNKNOWN_CURRENCY, QUOTE_NOT_FOUND, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED,
+    SKU_NOT_FOUND, NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, COUPON_NOT_APPLICABLE,
+    PRICE_CHANGED, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+    """
+    QuoteOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.QuoteOrderRequest, _orders_pb2.QuoteOrderResponse]
+    """Return what an order would cost now, and write nothing. Codes that do not apply are returned with a reason each.
+
+    The algorithm: integers in minor units, exact rational arithmetic in between, never floats. Rounding is half up (away
+    from zero at .5), or half even by a setting.
+    1. Unit price: of the prices of the SKU in the currency that are valid at the transaction's instant, for the
+    customer's groups, from the tier that the quantity of the SKU in the whole order reaches: the most specific, then the
+    lowest. A price for a group is more specific than one for all, then a higher tier, then a price with a window.
+    2. Line amount = units × unit price. Promotions apply by priority, highest first, then by name; each sees what the
+    ones before left. A percentage is rounded per line; an amount off the order is spread over the eligible lines in
+    proportion to what they are worth then, by largest remainder, the earlier line first; caps, floors (minimum price)
+    and eligibility are settled before spreading; nothing goes below zero and nothing spills from items into shipping.
+    Promotions on shipping apply after all others, because the price of shipping depends on the discounted lines. An
+    exclusive promotion applies alone: the one of highest priority. At most 100 promotions apply to lines, 100 to
+    shipping, and 10,000 times one of them to a line; with the first one beyond that, no further ones apply.
+    3. Tax per line on the discounted amount (per unit by a setting): net prices: tax = round(amount × rate); gross
+    prices: tax = round(amount × rate / (1 + rate)), net = amount − tax. Several components of a rate are each rounded,
+    and the tax is their sum; a compound component counts on what the ones before added. Shipping is taxed as a line of
+    its own class. A component of 0 % that matched is reported, as is an exemption with its reason and certificate; no
+    match, no row.
+    4. Order: Σ lines + shipping; net + tax = gross on every line and in all; Σ allocations = discount.
+    5. Gross prices sold into another zone: the setting says whether the gross price or the net price is kept (default:
+    gross within the home zone's rates, net kept elsewhere); going back gives exactly the first price again.
+
+    Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, CURRENCY_MISMATCH,
+    INVALID_AMOUNT.
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]
     """Get one order.
@@ -62,7 +90,8 @@ class OrderServiceStub:
     UpdateOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.UpdateOrderRequest, _orders_pb2.Order]
     """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
     labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
-    field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
+    field can change; a value that equals the current one is always accepted, but for personal data that the caller may
+    not read. Lines change with ApplyOrderEdit.
     Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
     CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
     """
@@ -154,9 +183,9 @@ class OrderServiceStub:
     ImportOrders: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ImportOrdersRequest, _orders_pb2.ImportOrdersResponse]
     """Import up to 100 historic orders with up to 1,000 lines in total, with their own numbers, prices and dates. Each
     order is imported or refused as a whole, and has its own result: a bad order does not stop the others. An order
-    that was already imported with the same content is left unchanged, so an import can be repeated. Shipped units take
-    no stock, because current stock no longer includes them. Stock for open units is allocated; if it is short, the
-    order is refused.
+    that was already imported with the same content is left unchanged, so an import can be repeated. Personal data does
+    not count if the caller may not read it. Shipped units take no stock, because current stock no longer includes them.
+    Stock for open units is allocated; if it is short, the order is refused.
     Errors: only those shared by all RPCs.
     """
 
@@ -168,9 +197,37 @@ class OrderServiceAsyncStub(OrderServiceStub):
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.PlaceOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
-    Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND,
-    ILLEGAL_STATE, OUT_OF_STOCK.
+    Its price is that of QuoteOrder at this instant, or that of `quote`. A coupon code that does not apply is refused.
+    Errors: UNKNOWN_CURRENCY, QUOTE_NOT_FOUND, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED,
+    SKU_NOT_FOUND, NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, COUPON_NOT_APPLICABLE,
+    PRICE_CHANGED, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+    """
+    QuoteOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.QuoteOrderRequest, _orders_pb2.QuoteOrderResponse]  # type: ignore[assignment]
+    """Return what an order would cost now, and write nothing. Codes that do not apply are returned with a reason each.
+
+    The algorithm: integers in minor units, exact rational arithmetic in between, never floats. Rounding is half up (away
+    from zero at .5), or half even by a setting.
+    1. Unit price: of the prices of the SKU in the currency that are valid at the transaction's instant, for the
+    customer's groups, from the tier that the quantity of the SKU in the whole order reaches: the most specific, then the
+    lowest. A price for a group is more specific than one for all, then a higher tier, then a price with a window.
+    2. Line amount = units × unit price. Promotions apply by priority, highest first, then by name; each sees what the
+    ones before left. A percentage is rounded per line; an amount off the order is spread over the eligible lines in
+    proportion to what they are worth then, by largest remainder, the earlier line first; caps, floors (minimum price)
+    and eligibility are settled before spreading; nothing goes below zero and nothing spills from items into shipping.
+    Promotions on shipping apply after all others, because the price of shipping depends on the discounted lines. An
+    exclusive promotion applies alone: the one of highest priority. At most 100 promotions apply to lines, 100 to
+    shipping, and 10,000 times one of them to a line; with the first one beyond that, no further ones apply.
+    3. Tax per line on the discounted amount (per unit by a setting): net prices: tax = round(amount × rate); gross
+    prices: tax = round(amount × rate / (1 + rate)), net = amount − tax. Several components of a rate are each rounded,
+    and the tax is their sum; a compound component counts on what the ones before added. Shipping is taxed as a line of
+    its own class. A component of 0 % that matched is reported, as is an exemption with its reason and certificate; no
+    match, no row.
+    4. Order: Σ lines + shipping; net + tax = gross on every line and in all; Σ allocations = discount.
+    5. Gross prices sold into another zone: the setting says whether the gross price or the net price is kept (default:
+    gross within the home zone's rates, net kept elsewhere); going back gives exactly the first price again.
+
+    Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, CURRENCY_MISMATCH,
+    INVALID_AMOUNT.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Get one order.
@@ -194,7 +251,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     UpdateOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.UpdateOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
     labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
-    field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
+    field can change; a value that equals the current one is always accepted, but for personal data that the caller may
+    not read. Lines change with ApplyOrderEdit.
     Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
     CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
     """
@@ -286,9 +344,9 @@ class OrderServiceAsyncStub(OrderServiceStub):
     ImportOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.ImportOrdersRequest, _orders_pb2.ImportOrdersResponse]  # type: ignore[assignment]
     """Import up to 100 historic orders with up to 1,000 lines in total, with their own numbers, prices and dates. Each
     order is imported or refused as a whole, and has its own result: a bad order does not stop the others. An order
-    that was already imported with the same content is left unchanged, so an import can be repeated. Shipped units take
-    no stock, because current stock no longer includes them. Stock for open units is allocated; if it is short, the
-    order is refused.
+    that was already imported with the same content is left unchanged, so an import can be repeated. Personal data does
+    not count if the caller may not read it. Shipped units take no stock, because current stock no longer includes them.
+    Stock for open units is allocated; if it is short, the order is refused.
     Errors: only those shared by all RPCs.
     """
 
@@ -303,9 +361,43 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
-        Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND,
-        ILLEGAL_STATE, OUT_OF_STOCK.
+        Its price is that of QuoteOrder at this instant, or that of `quote`. A coupon code that does not apply is refused.
+        Errors: UNKNOWN_CURRENCY, QUOTE_NOT_FOUND, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED,
+        SKU_NOT_FOUND, NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, COUPON_NOT_APPLICABLE,
+        PRICE_CHANGED, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+        """
+
+    @_abc_1.abstractmethod
+    def QuoteOrder(
+        self,
+        request: _orders_pb2.QuoteOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.QuoteOrderResponse, _abc.Awaitable[_orders_pb2.QuoteOrderResponse]]:
+        """Return what an order would cost now, and write nothing. Codes that do not apply are returned with a reason each.
+
+        The algorithm: integers in minor units, exact rational arithmetic in between, never floats. Rounding is half up (away
+        from zero at .5), or half even by a setting.
+        1. Unit price: of the prices of the SKU in the currency that are valid at the transaction's instant, for the
+        customer's groups, from the tier that the quantity of the SKU in the whole order reaches: the most specific, then the
+        lowest. A price for a group is more specific than one for all, then a higher tier, then a price with a window.
+        2. Line amount = units × unit price. Promotions apply by priority, highest first, then by name; each sees what the
+        ones before left. A percentage is rounded per line; an amount off the order is spread over the eligible lines in
+        proportion to what they are worth then, by largest remainder, the earlier line first; caps, floors (minimum price)
+        and eligibility are settled before spreading; nothing goes below zero and nothing spills from items into shipping.
+        Promotions on shipping apply after all others, because the price of shipping depends on the discounted lines. An
+        exclusive promotion applies alone: the one of highest priority. At most 100 promotions apply to lines, 100 to
+        shipping, and 10,000 times one of them to a line; with the first one beyond that, no further ones apply.
+        3. Tax per line on the discounted amount (per unit by a setting): net prices: tax = round(amount × rate); gross
+        prices: tax = round(amount × rate / (1 + rate)), net = amount − tax. Several components of a rate are each rounded,
+        and the tax is their sum; a compound component counts on what the ones before added. Shipping is taxed as a line of
+        its own class. A component of 0 % that matched is reported, as is an exemption with its reason and certificate; no
+        match, no row.
+        4. Order: Σ lines + shipping; net + tax = gross on every line and in all; Σ allocations = discount.
+        5. Gross prices sold into another zone: the setting says whether the gross price or the net price is kept (default:
+        gross within the home zone's rates, net kept elsewhere); going back gives exactly the first price again.
+
+        Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, CURRENCY_MISMATCH,
+        INVALID_AMOUNT.
         """
 
     @_abc_1.abstractmethod
@@ -359,7 +451,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
         """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
         labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
-        field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
+        field can change; a value that equals the current one is always accepted, but for personal data that the caller may
+        not read. Lines change with ApplyOrderEdit.
         Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
         CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
         """
@@ -571,9 +664,9 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_pb2.ImportOrdersResponse, _abc.Awaitable[_orders_pb2.ImportOrdersResponse]]:
         """Import up to 100 historic orders with up to 1,000 lines in total, with their own numbers, prices and dates. Each
         order is imported or refused as a whole, and has its own result: a bad order does not stop the others. An order
-        that was already imported with the same content is left unchanged, so an import can be repeated. Shipped units take
-        no stock, because current stock no longer includes them. Stock for open units is allocated; if it is short, the
-        order is refused.
+        that was already imported with the same content is left unchanged, so an import can be repeated. Personal data does
+        not count if the caller may not read it. Shipped units take no stock, because current stock no longer includes them.
+        Stock for open units is allocated; if it is short, the order is refused.
         Errors: only those shared by all RPCs.
         """
 

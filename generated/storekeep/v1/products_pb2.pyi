@@ -1994,7 +1994,9 @@ Global___SearchProductsResponse: _TypeAlias = SearchProductsResponse  # noqa: Y0
 
 @_typing.final
 class BatchCreateProductsRequest(_message.Message):
-    """The request of BatchCreateProducts. A request has no more than 30,000 fields, including those of its items."""
+    """The request of BatchCreateProducts. A request has no more than 30,000 fields, including those of its items.
+    Items after 40,000 characters from U+0800 on, such as Chinese ones, fail with MESSAGE_TOO_LARGE.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2056,7 +2058,9 @@ Global___BatchCreateProductsResponse: _TypeAlias = BatchCreateProductsResponse  
 
 @_typing.final
 class BatchUpdateProductsRequest(_message.Message):
-    """The request of BatchUpdateProducts. A request has no more than 30,000 fields, including those of its items."""
+    """The request of BatchUpdateProducts. A request has no more than 30,000 fields, including those of its items.
+    Items after 40,000 characters from U+0800 on, such as Chinese ones, fail with MESSAGE_TOO_LARGE.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2150,7 +2154,9 @@ Global___ProductResult: _TypeAlias = ProductResult  # noqa: Y015
 
 @_typing.final
 class BatchCreateVariantsRequest(_message.Message):
-    """The request of BatchCreateVariants. A request has no more than 30,000 fields, including those of its items."""
+    """The request of BatchCreateVariants. A request has no more than 30,000 fields, including those of its items.
+    Items after 40,000 characters from U+0800 on, such as Chinese ones, fail with MESSAGE_TOO_LARGE.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2216,7 +2222,9 @@ Global___BatchCreateVariantsResponse: _TypeAlias = BatchCreateVariantsResponse  
 
 @_typing.final
 class BatchUpdateVariantsRequest(_message.Message):
-    """The request of BatchUpdateVariants. A request has no more than 30,000 fields, including those of its items."""
+    """The request of BatchUpdateVariants. A request has no more than 30,000 fields, including those of its items.
+    Items after 40,000 characters from U+0800 on, such as Chinese ones, fail with MESSAGE_TOO_LARGE.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

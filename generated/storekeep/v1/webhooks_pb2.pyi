@@ -142,6 +142,7 @@ class WebhookEndpoint(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     PREVIOUS_SECRET_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    EXCLUDE_PERSONAL_DATA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `webhookEndpoints/{webhook_endpoint}`. Set at creation, immutable."""
     display_name: _builtins.str
@@ -158,6 +159,10 @@ class WebhookEndpoint(_message.Message):
     """Why the server disabled the endpoint; empty unless it did."""
     etag: _builtins.str
     """Changes whenever the resource changes. Send it back with an update to avoid overwriting someone else's change."""
+    exclude_personal_data: _builtins.bool
+    """Whether full messages have `***` instead of personal data. Always true after a caller without
+    `customers.personal.read` created the endpoint, or changed its URL, event types or payload.
+    """
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The types of events to send, such as `order.placed`, `order.*`, or `*` for all: 1 to 50. Changes of accounts, keys and
@@ -201,10 +206,11 @@ class WebhookEndpoint(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         previous_secret_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        exclude_personal_data: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "previous_secret_expire_time", b"previous_secret_expire_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "event_types", b"event_types", "labels", b"labels", "name", b"name", "ordered", b"ordered", "payload", b"payload", "previous_secret_expire_time", b"previous_secret_expire_time", "state", b"state", "state_reason", b"state_reason", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "event_types", b"event_types", "exclude_personal_data", b"exclude_personal_data", "labels", b"labels", "name", b"name", "ordered", b"ordered", "payload", b"payload", "previous_secret_expire_time", b"previous_secret_expire_time", "state", b"state", "state_reason", b"state_reason", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -345,8 +351,8 @@ class ListWebhookEndpointsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
-    """Filter (AIP-160 subset) on `display_name`, `url`, `state`, `labels.KEY`, `create_time`, `update_time`. At most 2,000
-    characters.
+    """Filter (AIP-160 subset) on `display_name`, `url`, `state`, `failing`, `labels.KEY`, `create_time`, `update_time`. At most
+    2,000 characters. An endpoint is failing if the server disabled it, or if it is enabled and its last attempt failed.
     """
     order_by: _builtins.str
     """Sort order (AIP-132): `display_name`, `create_time`, `update_time`; each may be followed by ` desc`. Default:

@@ -140,8 +140,9 @@ class WebhookServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWebhookEndpoint(self, request, context):
-        """Soft-delete an endpoint: nothing is sent to it, and it no longer appears in lists. It can be undeleted.
-        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, ETAG_MISMATCH.
+        """Soft-delete an endpoint: nothing is sent to it, and it no longer appears in lists. It can be undeleted. The caller must
+        hold the permissions to read what the events contain.
+        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,8 +158,9 @@ class WebhookServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseWebhookEndpoint(self, request, context):
-        """Pause an endpoint: events wait until it is resumed.
-        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
+        """Pause an endpoint: events wait until it is resumed. The caller must hold the permissions to read what the events
+        contain.
+        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,8 +187,8 @@ class WebhookServiceServicer:
 
     def TestWebhookEndpoint(self, request, context):
         """Send a test event, `webhook_endpoint.tested`, whatever the type filters and the state. The response is the delivery as
-        planned; get it again to see its outcome.
-        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, RESOURCE_DELETED.
+        planned; get it again to see its outcome. The caller must hold the permissions to read what the events contain.
+        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,8 +51,9 @@ class WebhookServiceStub:
     Errors: INVALID_UPDATE_MASK, WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
     """
     DeleteWebhookEndpoint: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.DeleteWebhookEndpointRequest, _webhooks_pb2.WebhookEndpoint]
-    """Soft-delete an endpoint: nothing is sent to it, and it no longer appears in lists. It can be undeleted.
-    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, ETAG_MISMATCH.
+    """Soft-delete an endpoint: nothing is sent to it, and it no longer appears in lists. It can be undeleted. The caller must
+    hold the permissions to read what the events contain.
+    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH.
     """
     UndeleteWebhookEndpoint: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.UndeleteWebhookEndpointRequest, _webhooks_pb2.WebhookEndpoint]
     """Undelete an endpoint. It continues with the first event that it has not got. The caller must hold the permissions to
@@ -60,8 +61,9 @@ class WebhookServiceStub:
     Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     PauseWebhookEndpoint: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.PauseWebhookEndpointRequest, _webhooks_pb2.WebhookEndpoint]
-    """Pause an endpoint: events wait until it is resumed.
-    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
+    """Pause an endpoint: events wait until it is resumed. The caller must hold the permissions to read what the events
+    contain.
+    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     ResumeWebhookEndpoint: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ResumeWebhookEndpointRequest, _webhooks_pb2.WebhookEndpoint]
     """Resume a paused or disabled endpoint. It gets all events that waited. The caller must hold the permissions to read what
@@ -76,8 +78,8 @@ class WebhookServiceStub:
     """
     TestWebhookEndpoint: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.TestWebhookEndpointRequest, _webhooks_pb2.WebhookDelivery]
     """Send a test event, `webhook_endpoint.tested`, whatever the type filters and the state. The response is the delivery as
-    planned; get it again to see its outcome.
-    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, RESOURCE_DELETED.
+    planned; get it again to see its outcome. The caller must hold the permissions to read what the events contain.
+    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED.
     """
     GetWebhookDelivery: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookDeliveryRequest, _webhooks_pb2.WebhookDelivery]
     """Get one delivery.
@@ -116,8 +118,9 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     Errors: INVALID_UPDATE_MASK, WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
     """
     DeleteWebhookEndpoint: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.DeleteWebhookEndpointRequest, _webhooks_pb2.WebhookEndpoint]  # type: ignore[assignment]
-    """Soft-delete an endpoint: nothing is sent to it, and it no longer appears in lists. It can be undeleted.
-    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, ETAG_MISMATCH.
+    """Soft-delete an endpoint: nothing is sent to it, and it no longer appears in lists. It can be undeleted. The caller must
+    hold the permissions to read what the events contain.
+    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH.
     """
     UndeleteWebhookEndpoint: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.UndeleteWebhookEndpointRequest, _webhooks_pb2.WebhookEndpoint]  # type: ignore[assignment]
     """Undelete an endpoint. It continues with the first event that it has not got. The caller must hold the permissions to
@@ -125,8 +128,9 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     PauseWebhookEndpoint: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.PauseWebhookEndpointRequest, _webhooks_pb2.WebhookEndpoint]  # type: ignore[assignment]
-    """Pause an endpoint: events wait until it is resumed.
-    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
+    """Pause an endpoint: events wait until it is resumed. The caller must hold the permissions to read what the events
+    contain.
+    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     ResumeWebhookEndpoint: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ResumeWebhookEndpointRequest, _webhooks_pb2.WebhookEndpoint]  # type: ignore[assignment]
     """Resume a paused or disabled endpoint. It gets all events that waited. The caller must hold the permissions to read what
@@ -141,8 +145,8 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """
     TestWebhookEndpoint: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.TestWebhookEndpointRequest, _webhooks_pb2.WebhookDelivery]  # type: ignore[assignment]
     """Send a test event, `webhook_endpoint.tested`, whatever the type filters and the state. The response is the delivery as
-    planned; get it again to see its outcome.
-    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, RESOURCE_DELETED.
+    planned; get it again to see its outcome. The caller must hold the permissions to read what the events contain.
+    Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED.
     """
     GetWebhookDelivery: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookDeliveryRequest, _webhooks_pb2.WebhookDelivery]  # type: ignore[assignment]
     """Get one delivery.
@@ -208,8 +212,9 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.DeleteWebhookEndpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.WebhookEndpoint, _abc.Awaitable[_webhooks_pb2.WebhookEndpoint]]:
-        """Soft-delete an endpoint: nothing is sent to it, and it no longer appears in lists. It can be undeleted.
-        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, ETAG_MISMATCH.
+        """Soft-delete an endpoint: nothing is sent to it, and it no longer appears in lists. It can be undeleted. The caller must
+        hold the permissions to read what the events contain.
+        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -229,8 +234,9 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.PauseWebhookEndpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.WebhookEndpoint, _abc.Awaitable[_webhooks_pb2.WebhookEndpoint]]:
-        """Pause an endpoint: events wait until it is resumed.
-        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
+        """Pause an endpoint: events wait until it is resumed. The caller must hold the permissions to read what the events
+        contain.
+        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
 
     @_abc_1.abstractmethod
@@ -263,8 +269,8 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.WebhookDelivery, _abc.Awaitable[_webhooks_pb2.WebhookDelivery]]:
         """Send a test event, `webhook_endpoint.tested`, whatever the type filters and the state. The response is the delivery as
-        planned; get it again to see its outcome.
-        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, RESOURCE_DELETED.
+        planned; get it again to see its outcome. The caller must hold the permissions to read what the events contain.
+        Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED.
         """
 
     @_abc_1.abstractmethod

@@ -16,44 +16,39 @@ from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unuse
 
 from storekeep.server.config import Settings
 from storekeep.server.domain.access.api_keys import parse_lookup_id
-from storekeep.server.domain.access.tokens import purge_expired
-from storekeep.server.domain.keys.keyrings import Keyring
-from storekeep.server.domain.orders.numbers import OrderNumbers
-from storekeep.server.domain.orders.placing import PlacingRules
+from storekeep.server.domain.personal_data.erasures import repeat_erasures
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.interceptors.auth import authenticate_calls
 from storekeep.server.interceptors.certificates import reject_revoked
 from storekeep.server.interceptors.chain import Chain, Layer, arrange
-from storekeep.server.interceptors.credentials import FailedCredentials, watch_credentials
+from storekeep.server.interceptors.credentials import watch_credentials
 from storekeep.server.interceptors.early_limits import EarlyLimits
 from storekeep.server.interceptors.early_rejections import EarlyRejections
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import enforce_freshness
 from storekeep.server.interceptors.languages import localize_replies
-from storekeep.server.interceptors.rate_limits import Rate, RateLimits, parse_rates
+from storekeep.server.interceptors.personal_data import mask_personal_data
 from storekeep.server.interceptors.read_masks import apply_read_masks
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.validation import validate_requests
-from storekeep.server.jobs.backups import BackupJob, BackupPlan, measure_backups
-from storekeep.server.jobs.periodic import (
-    CheckpointJob,
-    ExpiryJob,
-    PeriodicJob,
-    PurgeJob,
-    purge_new_secrets,
-    purge_replies,
-)
-from storekeep.server.jobs.webhooks import WebhookJob, purge_old_deliveries
+from storekeep.server.jobs.backups import measure_backups
+from storekeep.server.jobs.leader import make_backup_job, make_jobs
+from storekeep.server.jobs.personal_reads import PersonalReadsJob
+from storekeep.server.jobs.provider_keys import ProviderKeysJob
+from storekeep.server.jobs.webhooks import WebhookJob
 from storekeep.server.runtime.admission import LARGE_READS, READS, WRITES, AdmissionController, ControlledDelay
 from storekeep.server.runtime.ports import AddressTaken, find_free_addresses
 from storekeep.server.servicers.audit import AuditServicer
 from storekeep.server.servicers.auth import AuthServicer
 from storekeep.server.servicers.customers import CustomerServicer
-from storekeep.server.servicers.events import EventServicer
+from storekeep.server.servicers.events import EventServicer, make_event_encoder
 from storekeep.server.servicers.inventory import InventoryServicer
 from storekeep.server.servicers.orders import OrderServicer
+from storekeep.server.servicers.pricing import PricingServicer
 from storekeep.server.servicers.products import ProductServicer
+from storekeep.server.servicers.quotes import QuoteServicer
+from storekeep.server.servicers.users import UserServicer
 from storekeep.server.servicers.webhook_payloads import render_message
 from storekeep.server.servicers.webhooks import WebhookServicer
 from storekeep.server.store.errors import Overloaded
@@ -62,10 +57,12 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.urls import parse_sqlite_path
 from storekeep.server.telemetry.counts import CallCounts, add_counts
 from storekeep.server.telemetry.logs import Logs
+from storekeep.server.telemetry.personal_reads import PersonalReads
 from storekeep.server.telemetry.status import Report
 from storekeep.server.transport.channels import make_channel_options, make_receive_limits
 from storekeep.server.transport.connections import ConnectionGuard, ConnectionLimits
 from storekeep.server.transport.contract import add_servicers, read_contract
+from storekeep.server.transport.event_feed import Events
 from storekeep.server.transport.executors import CallExecutor, CallPool, CheckPool, CooperativeExecutor, ReadLanes
 from storekeep.server.transport.fair_pools import FairPool
 from storekeep.server.transport.health import SERVICE as HEALTH_SERVICE
@@ -75,12 +72,20 @@ from storekeep.server.transport.polling import Polling
 from storekeep.server.transport.reflection import PATHS as REFLECTION_PATHS
 from storekeep.server.transport.reflection import Reflection, add_reflection
 from storekeep.server.transport.rpc import get_read_bounds, record_commit
+from storekeep.server.transport.stopping import stop_calls
 from storekeep.server.transport.streams import StreamRoute
+from storekeep.server.transport.subscriptions import Subscriptions
 from storekeep.server.transport.tls import RevokedCertificates, load_tls_credentials
 from storekeep.server.transport.unary import Route
-from storekeep.server.wiring.access import install, make_access, make_keyring
+from storekeep.server.wiring.access import install, make_access
+from storekeep.server.wiring.data_keys import list_retention_days
+from storekeep.server.wiring.events import count_events, make_events, measure_events
 from storekeep.server.wiring.expirers import wire_expirers
+from storekeep.server.wiring.keyrings import make_keyring
 from storekeep.server.wiring.measures import count_store, measure_store
+from storekeep.server.wiring.orders import make_placing_rules
+from storekeep.server.wiring.otel import make_otel
+from storekeep.server.wiring.rate_limits import make_failed_credentials, make_rate_limits
 from storekeep.server.wiring.webhooks import make_webhooks
 
 HEALTH_PATHS = frozenset({f"/{HEALTH_SERVICE}/Check", f"/{HEALTH_SERVICE}/List"})
@@ -91,21 +96,20 @@ LARGE_READ_THREADS = 2
 """Threads for reads with large replies. One works while the other waits for the database; more would delay others."""
 LARGE_READ_WAIT_MAX_S = 1.0
 """Maximum time in seconds that a read with a large reply waits for a thread. One takes some 0.1 s."""
-RESERVED_READ_CONNECTIONS = 4 + LARGE_READ_THREADS
+BULK_THREADS = 2
+"""Threads that convert batches and prepare their writes. One works while the other waits for its commit."""
+RESERVED_READ_CONNECTIONS = 5 + LARGE_READ_THREADS + BULK_THREADS
 """Read connections that scheduled reads must leave free: one for checks, two for public methods, one for the writer or
-the probe, and those for reads with large replies."""
-PUBLIC_FORWARDING_THREADS = 4
-"""Maximum number of public calls that a worker forwards at once, in threads separate from those of other changes."""
-SECONDS_PER_DAY = 86_400
+the probe, one for the feed of events and webhooks, and those for reads with large replies and for batches."""
+OWN_FORWARDING_THREADS = 4
+"""Maximum number of public calls, sign-ins and batches, each, that a worker forwards at once, in threads separate from
+those of other changes."""
+OPENING_STREAMS_MAX = 500
+"""Streams of the contract that may be opening beside those that are open."""
 OWNER_ONLY_UMASK = 0o177
 """The umask(2) for a socket that only the server's user may open."""
 
 log = logging.getLogger("storekeep.server")
-
-
-def make_placing_rules(settings: Settings) -> PlacingRules:
-    """Return the rules for new orders."""
-    return PlacingRules(OrderNumbers(settings.order_number_format), settings.unpaid_order_ttl_s)
 
 
 class App:
@@ -116,7 +120,7 @@ class App:
         logs: the log of calls.
         worker: the identity of this worker; None for a single process.
 
-    Raises: SchemaError, UnusableCertificate, WeakSecret, UnsafeSqlite.
+    Raises: SchemaError, UnusableCertificate, WeakSecret, UnsafeSqlite, UnusableTelemetry.
     """
 
     def __init__(self, settings: Settings, *, logs: Logs, worker: Worker | None = None) -> None:
@@ -125,11 +129,11 @@ class App:
         leader_file = get_leader_file(settings.database)
         self._election = LeaderElection(leader_file, worker=worker) if worker and leader_file else None
         self._counts = CallCounts()
+        self._otel = make_otel(settings, worker=0 if worker is None else worker.number)
+        self._personal_reads = PersonalReads(resources_min=settings.audit_personal_reads)
         self._polling = Polling(make_receive_limits(settings), fast_path=settings.grpc_fast_path == "auto")
-        self._queues: dict[str, AdmissionController] = {}
-        self._write_admission = self._queues["write"] = self._make_admission(
-            WRITES, length_max=settings.write_queue_max
-        )
+        self._write_admission = self._make_admission(WRITES, length_max=settings.write_queue_max)
+        self._queues: dict[str, AdmissionController] = {"write": self._write_admission}
         self._credentials = load_tls_credentials(settings)
         keyring = make_keyring(settings)
         self.contract = read_contract()
@@ -140,26 +144,27 @@ class App:
             replicas=settings.database_replicas,
             get_read_bounds=get_read_bounds,
             on_commit=record_commit,
+            tracer=None if self._otel is None else self._otel.commits,
         )
         wire_expirers(self.store)
-        self._failures = FailedCredentials(
-            Rate(settings.failed_credentials_per_s, settings.failed_credentials_burst),
-            buckets_max=settings.rate_limit_buckets_max,
-            counts=self._counts,
-        )
+        self._failures = make_failed_credentials(settings, self._counts)
         self.access = make_access(settings, self.store, self.contract, keyring=keyring, failures=self._failures)
         self._page_tokens = PageTokens(keyring)
         self._webhooks = make_webhooks(settings, keyring=keyring)
         self._webhook_job = self._make_webhook_job()
+        self._encoder = make_event_encoder(self._page_tokens)
+        self._events = self._make_events()
         self._forwarding = None if self._election is None else self._make_forwarding(self._election)
         self._reads = self._make_read_executor()
         self._checks = CheckPool(
             self.store.submit_task, queued=lambda: self.store.queued, name="check", admission=self._write_admission
         )
         self._public = FairPool(settings.public_threads, name="public", length_max=settings.public_queue_max)
+        self._passwords = FairPool(settings.password_threads, name="password", length_max=settings.password_queue_max)
+        self._bulk = FairPool(BULK_THREADS, name="bulk", length_max=settings.bulk_queue_max)
         self._health = HealthServicer(self.contract.services)
         self._reflection = Reflection([*self.contract.services, HEALTH_SERVICE])
-        self._early_rejections = EarlyRejections(logs.requests.write, self._counts)
+        self._early_rejections = EarlyRejections(logs.requests.write, self._counts, changes=self.contract.changes)
         self._guard = ConnectionGuard(
             ConnectionLimits(
                 connections_max=settings.connections_max, per_address_max=settings.connections_per_address_max
@@ -171,79 +176,51 @@ class App:
             interval_s=settings.health_interval_s,
             timeout_s=settings.health_timeout_s,
         )
-        self._backups = self._make_backup_job(keyring)
-        self._jobs = (*self._make_jobs(), self._webhook_job, *(() if self._backups is None else (self._backups,)))
+        self._backups = make_backup_job(settings, keyring)
+        folder = settings.personal_reads_dir
+        self._reads_job = PersonalReadsJob(self.store, self._personal_reads, folder=folder, election=self._election)
+        self._keys_job = self._make_keys_job()
+        jobs = make_jobs(settings, self.store, retention_days=list_retention_days(settings))
+        self._jobs = (*jobs, self._webhook_job, *filter(None, (self._backups,)))
         self._server = self._make_server(logs)
 
-    def _make_jobs(self) -> tuple[PeriodicJob, ...]:
-        """Return the periodic jobs of the leader, in start order."""
-        settings = self._settings
-        purges = [
-            purge_new_secrets(retention_s=settings.secret_reply_retention_s),
-            purge_replies(retention_s=settings.reply_retention_days * SECONDS_PER_DAY),
-            purge_expired,
-            purge_old_deliveries(retention_days=settings.webhook_retention_days),
-        ]
-        return (
-            PurgeJob(self.store, purges=purges, interval_s=settings.maintenance_interval_s),
-            ExpiryJob(self.store, interval_s=settings.expiry_interval_s),
-            CheckpointJob(
-                self.store,
-                self.store.chain,
-                entries=settings.audit_checkpoint_entries,
-                interval_s=settings.audit_checkpoint_interval_s,
-            ),
+    def _make_events(self) -> Events:
+        return make_events(
+            self._settings,
+            self.store,
+            access=self.access,
+            tokens=self._page_tokens,
+            encode=self._encoder.encode,
+            reads=self._personal_reads,
         )
 
     def _make_webhook_job(self) -> WebhookJob:
-        post, secrets = self._webhooks.sender.post, self._webhooks.secrets
-        return WebhookJob(self.store, self._settings, post=post, render=render_message, secrets=secrets)
-
-    def _make_backup_job(self, keyring: Keyring) -> BackupJob | None:
-        """Return the job of scheduled backups; None if there are none."""
-        settings = self._settings
-        database = parse_sqlite_path(settings.database)
-        if database is None or not (settings.backup_interval_s or settings.backup_time):
-            return None
-        return BackupJob(
-            BackupPlan(
-                database=str(database),
-                folder=str(settings.backups_dir),
-                interval_s=settings.backup_interval_s,
-                time_of_day=settings.backup_time,
-                keep=settings.backup_keep,
-                keep_days=settings.backup_keep_days,
-            ),
-            list_secrets=keyring.list_secrets,
-        )
+        sender, secrets = self._webhooks.sender, self._webhooks.secrets
+        return WebhookJob(self.store, self._settings, sender=sender, render=render_message, secrets=secrets)
 
     def _make_admission(self, law: ControlledDelay, *, length_max: int) -> AdmissionController:
         """Return an admission controller that accounts for the lag of the polling thread."""
         wait_max_s, lag_s = self._settings.queue_wait_max_s, self._polling.lag_s
         return AdmissionController(law, length_max=length_max, wait_max_s=wait_max_s, lag_s=lag_s)
 
-    def _make_limits(self) -> RateLimits:
-        settings, burst_s = self._settings, self._settings.rate_limit_burst_s
-        return RateLimits(
-            per_address=parse_rates(settings.rate_limits_per_address, burst_s=burst_s),
-            per_key=parse_rates(settings.rate_limits_per_key, burst_s=burst_s),
-            per_account=parse_rates(settings.rate_limits_per_account, burst_s=burst_s),
-            changes=self.contract.changes,
-            buckets_max=settings.rate_limit_buckets_max,
-            counts=self._counts,
-        )
-
     def _make_server(self, logs: Logs) -> grpc.Server:
         steps = arrange(self._make_steps())
         self._chain = Chain(
-            outermost=request_log(logs.requests.write_line, self._counts, trusts_sockets=self._worker is not None),
+            outermost=request_log(
+                logs.requests.write_line,
+                self._counts,
+                trusts_sockets=self._worker is not None,
+                tracer=None if self._otel is None else self._otel.tracer,
+            ),
             layers=steps.layers,
             inner=steps.inner,
             methods=self.contract.methods,
             mutations=self.contract.changes,
             read_pool=self._reads,
             write_pool=self._make_write_executor(),
-            public_pool=self._make_public_executor(),
+            public_pool=self._make_own_executor(self._public),
+            password_pool=self._make_own_executor(self._passwords),
+            bulk_pool=self._make_own_executor(self._bulk),
             reject=self._early_rejections.reject_overload,
             limits=steps.early,
         )
@@ -260,7 +237,8 @@ class App:
 
     def _make_steps(self) -> dict[str, Layer | EarlyLimits | None]:
         """Return the steps of CHAIN by name; None for a step that these settings disable."""
-        settings, limits = self._settings, self._make_limits()
+        settings = self._settings
+        limits = make_rate_limits(settings, changes=self.contract.changes, counts=self._counts)
         revoked = settings.tls_client_crl_file
         return {
             "errors": map_errors,
@@ -283,6 +261,7 @@ class App:
             "validation": validate_requests(message_size_max_bytes=settings.message_size_max_bytes),
             "freshness": None if parse_sqlite_path(settings.database) else enforce_freshness,
             "read_masks": apply_read_masks,
+            "personal_data": mask_personal_data(self._personal_reads),
             "languages": localize_replies(settings.default_language),
         }
 
@@ -290,7 +269,7 @@ class App:
         """Return the routes of unary methods by path."""
         return self._chain.build_routes(handlers) | make_health_routes(self._health)
 
-    def _make_stream_routes(self) -> dict[str, StreamRoute]:
+    def _make_stream_routes(self, handlers: Mapping[str, Any]) -> dict[str, StreamRoute]:
         """Return the routes of streaming methods by path."""
         settings = self._settings
         watches_max = settings.watch_streams_max
@@ -304,6 +283,11 @@ class App:
                 0,
                 settings.reflection_idle_max_s,
             )
+        for path, route in self._chain.build_stream_routes(handlers).items():
+            streams_max = settings.event_watchers_max + OPENING_STREAMS_MAX
+            routes[path] = StreamRoute(
+                path.removeprefix("/"), Subscriptions(route), streams_max, 0, 0, rejects_newest=True
+            )
         return routes
 
     def _make_read_executor(self) -> CallExecutor:
@@ -316,8 +300,11 @@ class App:
         large = CallPool(LARGE_READ_THREADS, name="large-read", admission=large_admission)
         if self.store.driver.uses_sockets:
             calls_max = max(1, settings.database_pool_size - RESERVED_READ_CONNECTIONS)
-            return ReadLanes(CooperativeExecutor(calls_max, name="read", admission=admission), large)
-        return ReadLanes(CallPool(settings.read_threads, name="read", admission=admission), large)
+            quick: CallExecutor = CooperativeExecutor(calls_max, name="read", admission=admission)
+        else:
+            calls_max = settings.read_threads
+            quick = CallPool(calls_max, name="read", admission=admission)
+        return ReadLanes(quick, large, lists_max=calls_max - 1)
 
     def _make_forwarding(self, election: LeaderElection) -> Forwarding:
         def make_admission() -> AdmissionController:
@@ -329,28 +316,40 @@ class App:
         """Return the executor of changes: check threads, then the store's writer; or forwarding to the leader."""
         return self._checks if self._forwarding is None else self._forwarding.executor(self._checks)
 
-    def _make_public_executor(self) -> CallExecutor:
-        """Return the executor of public methods: its own threads, so that callers without a token delay no others."""
+    def _make_own_executor(self, own: FairPool) -> CallExecutor:
+        """Return the executor of public methods, of sign-ins or of batches: own threads, which delay no other calls."""
         if self._forwarding is None:
-            return self._public
-        pool = FairPool(PUBLIC_FORWARDING_THREADS, name="public-forwarding", length_max=self._settings.public_queue_max)
-        return self._forwarding.executor(self._public, pool=pool)
+            return own
+        pool = FairPool(OWN_FORWARDING_THREADS, name="own-forwarding", length_max=self._settings.public_queue_max)
+        return self._forwarding.executor(own, pool=pool)
 
     def _make_servicers(self) -> dict[str, Any]:
         """Return the servicer of each service of the contract."""
-        store, pages = self.store, self._page_tokens
+        store, pages, access = self.store, self._page_tokens, self.access
         return {
             "ProductService": ProductServicer(store, pages),
             "InventoryService": InventoryServicer(store, pages),
             "CustomerService": CustomerServicer(store, pages),
             "OrderService": OrderServicer(store, pages, rules=make_placing_rules(self._settings)),
+            "QuoteService": QuoteServicer(store, pages, rules=make_placing_rules(self._settings)),
             "AuthService": self._make_auth_servicer(),
+            "UserService": UserServicer(
+                store, pages, access.sign_ins, access.password_links, access.identities, access.version
+            ),
             "AuditService": AuditServicer(store, pages),
-            "EventService": EventServicer(store, pages),
+            "EventService": EventServicer(store, pages, self._events, encoder=self._encoder),
+            "PricingService": PricingServicer(store, pages),
             "WebhookService": WebhookServicer(
                 store, pages, secrets=self._webhooks.secrets, check_url=self._webhooks.check_url
             ),
         }
+
+    def _make_keys_job(self) -> ProviderKeysJob | None:
+        """Return the job of the identity provider's keys; None without a provider."""
+        provider, settings = self.access.provider, self._settings
+        if not settings.oidc_issuer:
+            return None
+        return ProviderKeysJob(provider.keys, provider.make_fetch(), interval_s=settings.oidc_refresh_interval_s)
 
     def _make_auth_servicer(self) -> AuthServicer:
         access = self.access
@@ -379,14 +378,17 @@ class App:
             return
 
     def install(self, *, keep: Callable[[str], None]) -> bool:
-        """Create roles, a signing key and the administrator if they are missing.
+        """Create roles, a signing key and the administrator if they are missing, and erase customers again if needed.
 
         Args:
             keep: see `bootstrap_admin`.
 
         Returns: whether a key was created for the administrator, as at the first start.
         """
-        return install(self.access, self.store, keep=keep)
+        is_new = install(self.access, self.store, keep=keep)
+        if customers := repeat_erasures(self.store):
+            log.warning("customers erased again: their data keys are destroyed", extra={"customers": customers})
+        return is_new
 
     def start(self) -> str:
         """Listen and serve.
@@ -401,13 +403,19 @@ class App:
         self._polling.start(
             self._server,
             routes=self._make_routes,
-            streams=self._make_stream_routes(),
+            streams=self._make_stream_routes,
             exempt_paths=HEALTH_PATHS,
             rejections=self._early_rejections,
             close_connection=self._guard.close_connection,
         )
+        self._events.feed.start()
         self._guard.start(address)
+        if self._otel is not None:
+            self._otel.start(self.report)
         self._readiness.start()
+        self._reads_job.start()
+        if self._keys_job is not None:
+            self._keys_job.start()
         if self._election is None:
             self._start_jobs()
         else:
@@ -460,16 +468,21 @@ class App:
         """Return the state and the counts of this process."""
         backups = None if self._backups is None else self._backups.count_backups()
         stored = count_store(self.store, self._queues, backup_failures=0 if backups is None else backups.failures)
-        gauges = list(measure_store(self.store, self._queues))
+        feed = self._events.feed
+        gauges = [*measure_store(self.store, self._queues), *measure_events(feed)]
         if self.serves_writes:
             gauges += self._webhook_job.measure()
         if backups is not None and self.serves_writes:
             gauges += measure_backups(backups)
+        counts = [self._counts.counts(), stored, self._webhook_job.count(), self._guard.count()]
+        counts.append(count_events(feed, omitted=self._encoder.omitted))
+        if self._otel is not None:
+            counts.append(self._otel.count())
         return Report(
             self._health.state,
             serves_writes=self.serves_writes,
             queued=self.store.queued,
-            counts=add_counts([self._counts.counts(), stored, self._webhook_job.count()]),
+            counts=add_counts(counts),
             gauges=tuple(gauges),
             log_bytes=self.store.driver.measure_log(),
         )
@@ -488,10 +501,9 @@ class App:
         if self._election is not None:
             self._stop_jobs()
             self._election.release(timeout_s=self._settings.drain_s)
-        stopped = self._server.stop(self._settings.drain_s)
+        self._events.feed.drain()
         self._health.end_watches()
-        self._polling.drain()
-        stopped.wait()
+        stop_calls(self._server, self._polling, self._guard, drain_s=self._settings.drain_s)
         self.close()
         log.info("stopped")
 
@@ -506,12 +518,18 @@ class App:
     def close(self) -> None:
         """Release all resources, whether or not the server has started."""
         self._stop_jobs()
+        self._reads_job.stop()
+        if self._keys_job is not None:
+            self._keys_job.stop()
         self._guard.stop()
-        for pool in (self._reads, self._checks, self._public):
+        self._events.feed.close()
+        for pool in (self._reads, self._checks, self._public, self._passwords, self._bulk):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._forwarding is not None:
             self._forwarding.close()
         self.store.close()
+        if self._otel is not None:
+            self._otel.close()
 
 
 def _probe_read(tx: Transaction) -> None:

@@ -16,12 +16,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from storekeep.server.runtime.database_settings import DatabaseSettings
+from storekeep.server.runtime.event_settings import EventSettings
+from storekeep.server.runtime.identity_settings import IdentitySettings, find_identity_problems
+from storekeep.server.runtime.order_settings import OrderSettings
+from storekeep.server.runtime.otel_settings import OtelSettings
+from storekeep.server.runtime.personal_data_settings import PersonalDataSettings, find_key_problems
 from storekeep.server.runtime.ports import is_host_and_port, is_loopback
+from storekeep.server.runtime.price_settings import PriceSettings
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 from storekeep.server.runtime.setting_names import FILE_VARIABLE, OTHER_PREFIX, OTHER_VARIABLES, PREFIX
-from storekeep.server.runtime.setting_types import Bytes, Count, DayTime, Interval, Rates, Seconds, Tag, Words, Workers
+from storekeep.server.runtime.setting_types import Bytes, Count, DayTime, Interval, Rates, Seconds, Tag, Workers
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
-from storekeep.server.runtime.settings_problems import ORDER_NUMBERS, describe_problem
+from storekeep.server.runtime.settings_problems import describe_problem, describe_unknown
+from storekeep.server.runtime.user_settings import UserSettings
 from storekeep.server.runtime.webhook_settings import WebhookSettings, find_webhook_problems
 from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.urls import (
@@ -33,7 +41,10 @@ from storekeep.server.store.urls import (
 )
 
 SECRETS = frozenset(
-    {"STOREKEEP_SECRET", "STOREKEEP_SECRET_PREVIOUS", "STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"}
+    {
+        *("STOREKEEP_SECRET", "STOREKEEP_SECRET_PREVIOUS", "STOREKEEP_KEK", "STOREKEEP_KEK_PREVIOUS"),
+        *("STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"),
+    }
 )
 """Variables whose values no message repeats. A URL may contain a password."""
 UNIX = ("unix:", "unix-abstract:")
@@ -55,7 +66,17 @@ class InvalidSettings(Exception):
         self.problems = problems
 
 
-class Settings(WebhookSettings):
+class Settings(
+    DatabaseSettings,
+    OrderSettings,
+    PriceSettings,
+    WebhookSettings,
+    EventSettings,
+    PersonalDataSettings,
+    OtelSettings,
+    UserSettings,
+    IdentitySettings,
+):
     """All settings. `read_threads` is `STOREKEEP_READ_THREADS` in the environment and `read_threads` in a TOML file."""
 
     model_config = SettingsConfigDict(
@@ -103,7 +124,7 @@ class Settings(WebhookSettings):
 
     read_threads: Count = 4
     """Number of threads that answer reads. On one core, 4 threads answer 8,200 calls/s and 32 answer 6,000. Mutations
-    need none: they run in the store's writer."""
+    need none: they run in the store's writer. Lists and searches leave one of them to other reads."""
     read_queue_max: Count = 1_000
     """Maximum number of reads that wait for a thread. Further reads are rejected with OVERLOADED."""
     write_queue_max: Count = 1_000
@@ -115,6 +136,10 @@ class Settings(WebhookSettings):
     """Maximum number of calls without a token that wait for a thread. Addresses take turns; beyond the maximum, the
     newest call of the address with the most calls is rejected with OVERLOADED. The default is low so that a caller
     without a token cannot make others wait."""
+    bulk_queue_max: Count = 100
+    """Maximum number of batches and other bulk changes that wait for one of the two threads that prepare them.
+    Addresses take turns; beyond the maximum, the newest call of the address with the most calls is rejected with
+    OVERLOADED. Each holds its request meanwhile, of up to `message_size_max_bytes`."""
     queue_wait_max_s: Interval = 0.1
     """Longest wait in a queue, in seconds, that is no sign of overload. When every call waits longer for a while, the
     server is overloaded: it admits only calls that it can serve soon and rejects the others with OVERLOADED. One core
@@ -186,34 +211,6 @@ class Settings(WebhookSettings):
     reflection_idle_max_s: Interval = 30.0
     """End a reflection stream after this many seconds without a request."""
 
-    # -- PostgreSQL
-
-    database_pool_size: Count = 14
-    """Number of read connections per process, opened at the start; one more connection writes. Six are reserved: two
-    for large replies, two for logins, one for checks, one for probes. Eight concurrent reads keep a core busy while
-    PostgreSQL takes up to eight times as long for a read as the server does."""
-    database_pool_timeout_s: Interval = 2.0
-    """Maximum time in seconds that a read waits for a connection when all are in use."""
-    database_connect_timeout_s: Interval = 5.0
-    """Maximum time in seconds to open a connection. A call never waits beyond its own deadline."""
-    database_statement_timeout_s: Interval = 15.0
-    """Maximum time in seconds for one statement; the call's deadline applies if it is sooner. The default is three
-    times what a page of the largest lists takes, for clients with a timeout above their default of 10 s."""
-    database_lock_timeout_s: Interval = 5.0
-    """Maximum time in seconds that a write waits for writes of other processes, each of which takes milliseconds."""
-    database_pooler: bool = False
-    """Set to `true` behind a pooler in transaction mode, such as PgBouncer. Connections then send no startup options
-    and use no named prepared statements, because both would outlive the transaction."""
-    database_replica_urls: Words = Field(default=(), repr=False)
-    """PostgreSQL URLs of replicas that may answer reads with `max_staleness`, separated by spaces; a list in TOML. Each
-    URL names one server. Empty: the primary answers every read."""
-    database_replica_pool_size: Count = 8
-    """Maximum number of read connections per process to each replica, opened on demand; one more connection monitors
-    it. A read that finds none free goes to the primary. The default is the number that serve reads on the primary."""
-    database_replica_interval_s: Interval = 0.25
-    """Interval in seconds between checks of how far the ledger of the primary and of each replica goes. A replica
-    counts as stale as its last check, so most reads that allow less than twice this interval go to the primary."""
-
     # -- shutdown
 
     drain_notice_s: Seconds = 3.0
@@ -240,19 +237,6 @@ class Settings(WebhookSettings):
     """Maximum number of verified tokens in the cache. Verifying a token costs 96 µs, a cache hit 1 µs."""
     revocation_poll_s: Interval = 2.0
     """Interval in seconds between checks for revocations by other processes. All processes see one within 5 s."""
-
-    # -- orders
-
-    order_number_format: str = Field(
-        default="SK-{sequence:08d}",
-        pattern=ORDER_NUMBERS,
-    )
-    """Format of new order numbers. `{sequence}` is the order's sequence in the ledger; `{sequence:08d}` pads it with
-    zeros to eight digits. Numbers jump, because all
-    changes count in the ledger. Change it only to a format that cannot repeat an earlier number."""
-    unpaid_order_ttl_s: Annotated[int, Field(ge=0, le=86_400 * 365)] = 86_400
-    """Expire an order that stays PLACED for this many seconds and release its stock. The default of one day leaves time
-    for a bank transfer. 0: orders never expire."""
 
     # -- rate limits
 
@@ -305,6 +289,10 @@ class Settings(WebhookSettings):
     audit_checkpoint_interval_s: Interval = 3_600.0
     """Maximum time in seconds between signatures of the head of the audit log while there are new entries. With
     checkpoints kept elsewhere, at most this much of the log can be truncated undetected."""
+    audit_personal_reads: Count = 1_000
+    """The audit log records an account that got this many resources with personal data from one process since its last
+    record, one by one or in lists, with all its keys and sessions. With 1,000, people who browse leave few entries, and
+    copying a shop leaves many."""
 
     # -- backups of SQLite
 
@@ -365,7 +353,7 @@ class Settings(WebhookSettings):
 
     @property
     def database_limits(self) -> Limits:
-        """Return the connection limits and timeouts of PostgreSQL."""
+        """Return the connection limits and timeouts of the database."""
         return Limits(*(getattr(self, f"database_{field.name}") for field in fields(Limits)))
 
     @property
@@ -377,6 +365,11 @@ class Settings(WebhookSettings):
     def backups_dir(self) -> Path:
         """Return the directory of scheduled backups."""
         return self.backup_dir or self.data_dir / "backups"
+
+    @property
+    def personal_reads_dir(self) -> Path:
+        """Return the directory in which workers leave counts of bulk reads to the leader."""
+        return self.data_dir / "personal-reads"
 
     @property
     def workers_dir(self) -> Path:
@@ -438,13 +431,10 @@ def load_settings(
         for name, value in variables.items()
         if name.startswith(PREFIX) and not name.startswith(OTHER_PREFIX) and name not in OTHER_VARIABLES and value
     }
+    known = Settings.model_fields
     unknown = [
-        *(f"{PREFIX}{name.upper()}: no such setting" for name in from_environment if name not in Settings.model_fields),
-        *(
-            f"{place}: no such setting: {name}"
-            for name, place in settings_file.places.items()
-            if name not in Settings.model_fields
-        ),
+        *(describe_unknown(f"{PREFIX}{name.upper()}", name, known) for name in from_environment if name not in known),
+        *(describe_unknown(place, name, known) for name, place in settings_file.places.items() if name not in known),
     ]
     if unknown:
         raise InvalidSettings(unknown)
@@ -517,6 +507,10 @@ def _find_contradictions(settings: Settings) -> Iterator[str]:
     yield from _check_metrics(settings)
     yield from _check_backups(settings)
     yield from find_webhook_problems(settings)
+    yield from find_key_problems(settings)
+    yield from find_identity_problems(settings)
+    if settings.oidc_issuer and settings.oidc_issuer == settings.token_issuer:
+        yield "STOREKEEP_OIDC_ISSUER: must not be STOREKEEP_TOKEN_ISSUER, whose tokens are this server's own"
 
 
 def _check_backups(settings: Settings) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from storekeep.server.domain.access.bootstrap import bootstrap_admin, install_access
@@ -95,3 +97,42 @@ def test_secret_decrypts_for_its_owner_and_purpose_only():
     for broken in (b"", encrypted[:-1], encrypted[:5], bytes(len(encrypted))):
         with pytest.raises(DecryptionFailed):
             box.decrypt(broken, owner="me")
+
+
+def test_permission_for_personal_data_is_granted_once_to_what_read_it_before(installation, admin):
+    """The roles and keys of a database of an older release keep reading personal data, until somebody revokes it."""
+    personal = "customers.personal.read"
+
+    def install(known: frozenset[str]) -> None:
+        keyring, signing_keys = installation.keyring, installation.signing_keys
+        install_access(installation.store, keyring=keyring, known=known, signing_keys=signing_keys)
+
+    def make_role(*permissions: str) -> str:
+        return admin("CreateRole", pb.CreateRoleRequest(role=pb.Role(display_name="R", permissions=permissions))).name
+
+    def list_permissions(name: str) -> list[str]:
+        return list(admin("GetRole", pb.GetRoleRequest(name=name)).permissions)
+
+    def make_key(*scopes: str) -> str:
+        key = pb.ApiKey(scopes=scopes)
+        return admin("CreateApiKey", pb.CreateApiKeyRequest(parent="serviceAccounts/admin", api_key=key)).api_key.name
+
+    def list_scopes(name: str) -> list[str]:
+        return list(admin("GetApiKey", pb.GetApiKeyRequest(name=name)).scopes)
+
+    install(installation.known - {personal})
+    assert personal not in list_permissions("roles/viewer")
+    reads, sells = make_role("customers.read"), make_role("products.write")
+    reading, selling = make_key("orders.read", "orders.write"), make_key("products.read")
+    install(installation.known)
+    assert personal in list_permissions("roles/viewer")
+    assert list_permissions(reads) == [personal, "customers.read"]
+    assert list_permissions(sells) == ["products.write"]
+    assert list_scopes(reading) == [personal, "orders.read", "orders.write"]
+    assert list_scopes(selling) == ["products.read"]
+    while personal not in admin("WhoAmI", pb.WhoAmIRequest()).permissions:
+        time.sleep(0.1)  # the server notices a change by another process within seconds
+    role = pb.Role(name=reads, permissions=["customers.read"])
+    admin("UpdateRole", pb.UpdateRoleRequest(role=role, update_mask={"paths": ["permissions"]}))
+    install(installation.known)
+    assert list_permissions(reads) == ["customers.read"]

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from storekeep.server.domain.errors import TokenExpired, TokenRevoked
+from storekeep.server.domain.access_errors import TokenExpired, TokenRevoked
 from storekeep.server.interceptors.auth import Authenticator
 from storekeep.server.transport.jwts import AccessTokens
 from storekeep.v1 import auth_pb2 as pb

@@ -22,8 +22,8 @@ def test_built_in_roles_hold_what_they_should(admin, installation):
     assert set(get(admin, "admin").permissions) == installation.known
     assert set(get(admin, "operator").permissions) == installation.known - {"accounts.read", "accounts.write"}
     viewer = set(get(admin, "viewer").permissions)
-    nouns = ("customers", "events", "orders", "products", "reservations", "stock")
-    assert viewer == {f"{noun}.read" for noun in nouns}
+    nouns = ("customers", "events", "orders", "pricing", "products", "reservations", "stock")
+    assert viewer == {"customers.personal.read", *(f"{noun}.read" for noun in nouns)}
     assert get(admin, "viewer").built_in
 
 

@@ -181,6 +181,13 @@ def test_token_that_is_right_but_for_one_claim_is_refused(admin, nobody, install
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "UNAUTHENTICATED")
 
 
+@pytest.mark.parametrize("typ", ["AT+JWT", "application/at+jwt"])
+def test_media_type_of_a_token_may_be_written_in_full(admin, nobody, installation, typ):
+    real = decode_claims(admin.access_token)
+    token = forge(installation, claims=real, headers={"typ": typ})
+    assert who_am_i(nobody.with_token(token)).subject == real["sub"]
+
+
 def test_token_with_alg_none_is_refused(admin, nobody):
     _, payload, _ = admin.access_token.split(".")
     kid = jwt.get_unverified_header(admin.access_token)["kid"]
@@ -333,6 +340,18 @@ def test_change_by_another_process_is_noticed_within_the_poll_interval(admin, in
         other.run("UPDATE access_versions SET version = version + 1")
     time.sleep(0.1)
     assert shop.refusal("WhoAmI", pb.WhoAmIRequest()).reason == "TOKEN_REVOKED"
+
+
+def test_access_version_of_a_lost_change_is_never_given_to_another_one(admin, installation):
+    def change() -> int:
+        admin("RotateSigningKey", pb.RotateSigningKeyRequest())
+        with installation.database.opened() as other:
+            return other.rows("SELECT version FROM access_versions")[0][0]
+
+    before, lost = change(), change()
+    with installation.database.opened() as other:  # as after a failover that lost the change
+        other.run("UPDATE access_versions SET version = ?", before)
+    assert before < change() != lost > before
 
 
 # -- refreshing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +11,10 @@ import grpc
 import pytest
 
 from storekeep.server.runtime.secrets import PREVIOUS_FILE, SECRET_FILE, begin_rotation, replace_private_file
+from storekeep.server.store.urls import make_sqlite_url
 from storekeep.v1 import audit_pb2, auth_pb2, auth_pb2_grpc, customers_pb2
 from tests.conftest import MakeServer
-from tests.support.processes import ServerProcess
+from tests.support.processes import ServerProcess, run_command
 from tests.support.shops import TIMEOUT_S, Shop, new_id
 
 CALLERS = 10
@@ -203,6 +205,28 @@ def test_wrong_secret_is_refused_in_one_line_and_writes_nothing(make_server: Mak
     assert server.database.everything() == before
     verified = server.run("verify")
     assert "BROKEN  audit-chain" in verified.stdout
+
+
+@pytest.mark.engine("sqlite", reason="PostgreSQL is restored by its own programs")
+@pytest.mark.parametrize("without_keys", [False, True])
+def test_restore_without_the_secret_says_what_to_do(
+    make_server: MakeServer, tmp_path: Path, without_keys: bool
+) -> None:
+    server = make_server()
+    backup, empty = tmp_path / "backup.db", tmp_path / "empty"
+    assert server.run("backup", str(backup)).returncode == 0
+    empty.mkdir(mode=0o700)
+    if not without_keys:
+        shutil.copy(server.data_dir / "kek.key", empty)
+    settings = {"database_url": make_sqlite_url(empty / "storekeep.db")}
+    refused = run_command("restore", str(backup), data_dir=empty, **settings)
+    missing = "kek.key" if without_keys else "secret.key"
+    assert (refused.returncode, missing in refused.stderr) == (1, True), refused.stderr
+    options = ["--unverified", *(["--without-keys"] if without_keys else [])]
+    restored = run_command("restore", *options, str(backup), data_dir=empty, **settings)
+    assert restored.returncode == 0, restored.stderr
+    assert run_command("bootstrap-admin", "--force", "--new-secret", data_dir=empty, **settings).returncode == 0
+    assert run_command("verify", data_dir=empty, **settings).returncode == 0
 
 
 @pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")

@@ -12,9 +12,9 @@ from storekeep.server.domain.audit.log import verify_chain
 from storekeep.server.domain.keys.audit_chain import AuditChain, ChainKeysRemoved
 from storekeep.server.domain.keys.encryption import SecretBox
 from storekeep.server.domain.keys.keyrings import Keyring
-from storekeep.server.store.opening import open_store
 from tests.domain.audit.test_audit_forgery import check, write_entries
 from tests.support.installations import SECRET, Installation
+from tests.support.stores import open_store
 
 CHECKPOINTS = 3
 one_engine = pytest.mark.engine("sqlite", reason="both engines store the same rows")

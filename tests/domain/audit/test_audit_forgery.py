@@ -29,12 +29,12 @@ from storekeep.server.domain.keys.encryption import SecretBox
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.store.engine import Store
-from storekeep.server.store.opening import open_store
 from storekeep.v1 import audit_pb2 as pb
 from storekeep.v1 import auth_pb2
 from tests.support.databases import Database, Session
 from tests.support.installations import SECRET, Caller, Installation
 from tests.support.placing import CALL
+from tests.support.stores import open_store
 
 NEW_SECRET = b"the next secret of these tests, of 32 bytes and more"
 FIELDS = (
@@ -499,7 +499,8 @@ ROW_CHANGES = {
         ": x, y not as recorded in auditEntries/",
     ),
     "a session of one's own": (
-        "INSERT INTO sessions SELECT 'own', lookup_id, 1, 9999999999999999, NULL FROM api_keys",
+        "INSERT INTO sessions (id, lookup_id, create_time_us, expire_time_us)"
+        " SELECT 'own', lookup_id, 1, 9999999999999999 FROM api_keys",
         "serviceAccounts/admin/sessions/own: the audit log has no entry for it",
     ),
     "a role that is gone": ("DELETE FROM roles WHERE id = 'viewer'", "roles/viewer: its row is missing, but"),

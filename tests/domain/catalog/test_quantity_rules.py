@@ -32,6 +32,14 @@ def test_units_that_break_a_rule_are_refused_with_its_name(shop: Shop, units: tu
     assert shop.level(sku).allocated == shop.level(sku).reserved == 0
 
 
+@pytest.mark.parametrize(("units", "rule"), [(3, "minimum"), (11, "maximum")])
+def test_one_unit_beyond_a_rule_is_refused(shop: Shop, units: int, rule: str):
+    sku = make_sku(shop, minimum=4, maximum=10)
+    with refused("QUANTITY_NOT_ALLOWED") as refusal:
+        shop.order((sku, units))
+    assert refusal.metadata["rule"] == rule
+
+
 @pytest.mark.parametrize("units", [(4,), (10,), (3, 3)], ids=str)
 def test_units_that_keep_the_rules_are_sold(shop: Shop, units: tuple[int, ...]):
     sku = make_sku(shop)

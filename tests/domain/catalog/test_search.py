@@ -1,4 +1,4 @@
-"""Search of products and customers: all words must match, the last one as a prefix; pages hold still."""
+"""Search of products and customers: all words must match, for products the last one as a prefix; pages hold still."""
 
 from __future__ import annotations
 

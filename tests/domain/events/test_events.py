@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
+import urllib.request
 from typing import Any
 
 import grpc
 import pytest
 
-from storekeep.client import Storekeep
+from storekeep.client import Location, Storekeep
 from storekeep.server.domain.events.reading import PERMISSIONS
+from storekeep.server.domain.events.types import TYPES, VERBS
 from storekeep.server.servicers.events import CONTENTS
 from storekeep.v1 import customers_pb2, events_pb2, orders_pb2, products_pb2
+from tests.conftest import MakeServer
+from tests.support.clusters import await_condition
+from tests.support.historic_orders import historic, seconds
 from tests.support.hostile.accounts import sign_in
+from tests.support.mutations import CHANGES
 from tests.support.processes import ServerProcess
 from tests.support.refusals import refused
 from tests.support.shops import Shop, new_request_id
@@ -43,6 +50,37 @@ def test_order_is_an_event_with_its_content(shop: Shop):
     assert event.content.Unpack(content)
     assert content == order
     assert event == shop.events.GetEvent(events_pb2.GetEventRequest(name=event.name))
+
+
+@pytest.mark.parametrize("time_s", [-410_000_000, -16_385, -1])
+def test_order_from_before_1970_has_its_time_in_lists_and_events(shop: Shop, time_s: int):
+    start = get_newest(shop).cursor
+    wanted = historic(shop, order_time=seconds(time_s), ship_time=seconds(time_s))
+    request = orders_pb2.ImportOrdersRequest(orders=[wanted], request_id=new_request_id())
+    (result,) = shop.orders.ImportOrders(request).results
+    order = shop.orders.GetOrder(orders_pb2.GetOrderRequest(name=result.order))
+    assert order.create_time == seconds(time_s)
+    filtered = orders_pb2.ListOrdersRequest(filter=f'number = "{wanted.number}"')
+    assert list(shop.orders.ListOrders(filtered).orders) == [order]
+    (event,) = list_events(shop, cursor=start, filter='type = "order.*"')
+    content = orders_pb2.Order()
+    assert event.content.Unpack(content)
+    assert content.create_time == seconds(time_s)
+
+
+def test_event_whose_content_cannot_be_read_is_listed_without_it_and_counted(make_server: MakeServer):
+    server = make_server(metrics_listen="127.0.0.1:0")
+    address = re.search(r"http://(127\.0\.0\.1:\d+)", server.output())
+    assert address is not None
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        made = client.inventory.create_location(Location(display_name="Graz"), location_id="graz")
+        with server.database.unguarded() as session:
+            session.run("UPDATE audit_entries SET after = ? WHERE resource = ?", b'{"id": 7}', made.name)
+        (event,) = client.events.list(filter=f'resource = "{made.name}"')
+    assert (event.resource, event.HasField("content"), event.etag) == (made.name, False, "")
+    with urllib.request.urlopen(f"http://{address[1]}/metrics", timeout=60) as page:
+        assert 'storekeep_events_without_content_total{noun="location"} 1.0' in page.read().decode()
+    await_condition(lambda: "an event has no content" in server.log(), server.log)
 
 
 def test_each_change_of_a_resource_is_one_event_in_order(shop: Shop):
@@ -92,6 +130,7 @@ def test_forged_cursor_is_refused(shop: Shop, change: Any):
 
 
 def test_page_token_is_no_cursor(shop: Shop):
+    shop.order()  # there is a second page
     page = shop.events.ListEvents(events_pb2.ListEventsRequest(page_size=1))
     with refused("INVALID_FIELD"):
         list_events(shop, cursor=page.next_page_token)
@@ -111,7 +150,7 @@ def test_caller_sees_only_events_of_resources_that_it_may_read(channel: grpc.Cha
     start = get_newest(shop).cursor
     order = shop.order()
     draft = shop.draft()
-    reader = make_reader(shop, channel, "customers.read", "products.read")
+    reader = make_reader(shop, channel, "customers.read", "customers.personal.read", "products.read")
     allowed = {"customer", "category"}
     everything = list_events(shop, cursor=start, page_size=1000)
     readable = [event for event in everything if event.type.partition(".")[0] in allowed]
@@ -139,7 +178,7 @@ def test_draft_is_an_event_for_those_who_may_see_drafts(shop: Shop):
     assert content == draft
 
 
-def test_follower_gets_each_event_once_in_order_with_two_clients(shop: Shop, client: Storekeep, server: ServerProcess):
+def test_watch_gets_each_event_once_in_order_with_two_clients(shop: Shop, client: Storekeep, server: ServerProcess):
     start = get_newest(shop).cursor
     made: list[str] = []
 
@@ -149,9 +188,9 @@ def test_follower_gets_each_event_once_in_order_with_two_clients(shop: Shop, cli
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
-    first = list(itertools.islice(client.events.follow(cursor=start, interval_s=0.01), 60))
+    first = list(itertools.islice(client.events.watch(cursor=start), 60))
     with Storekeep(server.address, api_key=server.admin_key) as other:
-        rest = list(itertools.islice(other.events.follow(cursor=first[-1].cursor, interval_s=0.01), 100))
+        rest = list(itertools.islice(other.events.watch(cursor=first[-1].cursor), 100))
     for thread in threads:
         thread.join()
     seen = [event.resource for event in first + rest]
@@ -159,3 +198,9 @@ def test_follower_gets_each_event_once_in_order_with_two_clients(shop: Shop, cli
     assert set(seen) == set(made)
     numbers = [int(event.name.rpartition("/")[2]) for event in first + rest]
     assert numbers == sorted(numbers)
+
+
+def test_each_noun_has_types_and_each_change_writes_a_known_one():
+    assert VERBS.keys() == PERMISSIONS.keys()
+    written = {event for change in CHANGES for event in (change.event, *change.also)}
+    assert written <= set(TYPES)

@@ -33,7 +33,8 @@ CHANGES = {
     "the end of a revoked token": ("UPDATE revoked_tokens SET expire_time_us = 1", ": expire_time_us not as recorded"),
     "a token revoked by SQL": ("INSERT INTO revoked_tokens VALUES ('x', 1)", "row x: the audit log has no entry"),
     "a session with an empty id": (
-        "INSERT INTO sessions SELECT '', MIN(lookup_id), 1, 9999999999999999, NULL FROM api_keys",
+        "INSERT INTO sessions (id, lookup_id, create_time_us, expire_time_us)"
+        " SELECT '', MIN(lookup_id), 1, 9999999999999999 FROM api_keys",
         "the audit log has no",
     ),
     "a key with an empty id": (

@@ -12,7 +12,7 @@ from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.integrity.reconciliation import Report, reconcile
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.keyrings import Keyring
-from storekeep.server.domain.orders.placing import NewOrder
+from storekeep.server.domain.orders.new_orders import NewOrder
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
@@ -20,13 +20,13 @@ from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import list_movements
 from storekeep.server.domain.stock.reservations import NewReservation, reserve
 from storekeep.server.store.engine import Store
-from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import inventory_pb2
 from tests.support.databases import Database, new_database
 from tests.support.placing import place_order
 from tests.support.processes import ServerProcess
 from tests.support.shops import Shop
+from tests.support.stores import open_store
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.InventoryService/ReconcileStock")
 TOKENS = PageTokens(Keyring.from_secret(b"test"))

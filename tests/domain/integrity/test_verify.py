@@ -15,18 +15,20 @@ from storekeep.server.domain.integrity.verification import Finding, verify
 from storekeep.server.domain.orders.cancellations import cancel_order
 from storekeep.server.domain.orders.changes import confirm_order
 from storekeep.server.domain.orders.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
+from storekeep.server.domain.orders.quotes import Quote, create_quote
+from storekeep.server.domain.pricing.terms import DEFAULT_RULES
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock
 from storekeep.server.domain.stock.reservations import NewReservation, release_reservation, reserve
 from storekeep.server.runtime.words import parse_query
-from storekeep.server.store.opening import open_store
 from storekeep.server.store.tables.search import PRODUCT_INDEX
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support import postgres
 from tests.support.databases import Database, new_database
 from tests.support.placing import CALL, place
 from tests.support.processes import run_command
+from tests.support.stores import KEK, open_store
 
 MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
 ORDER = "(SELECT MIN(id) FROM orders)"
@@ -54,6 +56,8 @@ BREACHES = (
     ("reservation-stock", "DELETE FROM reservation_lines WHERE quantity = 4", "holds 0 units of MUG-BLUE"),
     ("reservation-stock", "UPDATE reservations SET state = 'EXPIRED' WHERE state = 'ACTIVE'", "line 1: holds 0 units"),
     ("reservation-history", "UPDATE reservations SET version = 9 WHERE state = 'ACTIVE'", "is at version 9"),
+    ("quote-orders", "UPDATE quotes SET order_id = 'gone'", "quotes/q: is DRAFT, for orders/gone"),
+    ("quote-orders", "UPDATE quotes SET state = 'ACCEPTED'", "quotes/q: is ACCEPTED, for orders/"),
     ("reservation-orders", "UPDATE reservations SET order_id = 'gone' WHERE state = 'COMMITTED'", "for orders/gone"),
     ("reservation-orders", f"UPDATE reservations SET order_id = {ORDER} WHERE state = 'ACTIVE'", "is ACTIVE, for"),
     ("order-lines", f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "is not 1"),
@@ -80,6 +84,18 @@ BREACHES = (
     ("order-totals", f"UPDATE orders SET total_minor = total_minor + 1 WHERE id = {ORDER}", "orders/"),
     ("order-totals", f"UPDATE orders SET shipping_minor = 1 WHERE id = {ORDER}", "shipping 1"),
     ("order-totals", f"DELETE FROM order_lines WHERE order_id = {ORDER}", "its lines cost nothing (it has none)"),
+    ("order-totals", f"UPDATE orders SET tax_minor = 1 WHERE id = {ORDER}", "tax 1"),
+    (
+        "promotion-uses",
+        "INSERT INTO use_counts (subject, uses, discount_minor) VALUES ('coupons/x', 1, 5)",
+        "coupons/x: 1 uses with a discount of 5 are counted, there are 0 with 0",
+    ),
+    (
+        "promotion-uses",
+        "INSERT INTO promotion_uses (order_id, promotion_id, coupon_id, customer_id, discount_minor)"
+        " VALUES ('o', 'p', '', '', 7)",
+        "promotions/p: 0 uses with a discount of 0 are counted, there are 1 with 7",
+    ),
     ("order-history", f"UPDATE orders SET version = version + 1 WHERE id = {ORDER}", "orders/"),
     (
         "fulfillment-shipped",
@@ -124,14 +140,16 @@ BREACHES = (
         "UPDATE customer_documents SET length = 9",
         "customers/ada-marsh: its search document is out of",
     ),
+    ("data-keys", "UPDATE data_key_state SET id = 2", "data_key_state: "),
     ("audit-chain", "UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
     ("audit-guards", "DROP TRIGGER {guard}", "the trigger audit_entries_kept is missing"),
     ("audit-guards", "NEUTERED {guard}", "the trigger audit_entries_kept was changed"),
+    ("schema", "FOREIGN", "the trigger thief is not Storekeep's"),
     ("audit-rows", "UPDATE prices SET amount_minor = 1 WHERE sku = 'MUG-BLUE'", "prices not as recorded in"),
     ("audit-rows", "UPDATE variants SET state = 'ARCHIVED' WHERE sku = 'MUG-BLUE'", ": state not as recorded in"),
     ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/jug: the audit log has no entry"),
     ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/mug: its row is missing, but"),
-    ("audit-rows", "UPDATE customers SET email = 'x@y.z' WHERE id = 'ada-marsh'", "customers/ada-marsh: email not as"),
+    ("audit-rows", "UPDATE customers SET email = 'x@y.z' WHERE id = 'ada-marsh'", "customers/ada-marsh: email not the"),
     ("audit-rows", "UPDATE customers SET addresses = '{'", "row ada-marsh: it holds data that Storekeep never writes"),
     ("audit-rows", "UPDATE locations SET display_name = 'x'", "locations/main: "),
     ("audit-rows", "UPDATE order_lines SET display_name = 'x'", ": lines not as recorded in"),
@@ -161,6 +179,8 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
     )
     release_reservation(store, CALL, given_back.id)
     place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_ids=(sold.id,))
+    offer = Quote("q", "ada-marsh", currency_code="EUR", lines=(("MUG-BLUE", 1),))
+    create_quote(store, CALL, offer, rules=DEFAULT_RULES)
     once = replace(CALL, request_id="7f3c", fingerprint=b"x")
     adjust_stock(store, once, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()
@@ -193,7 +213,23 @@ NEUTERED = {
 """The trigger of the same name, which refuses nothing."""
 
 
+NO_TEXT = {
+    "sqlite": "UPDATE customers SET display_name = CAST(x'ff41' AS TEXT), addresses = CAST(x'b7' AS TEXT)",
+    "postgresql": "UPDATE customers SET addresses = '[[['",
+}
+"""Data that no program can read as text, or as JSON."""
+FOREIGN = {
+    "sqlite": "CREATE TRIGGER thief AFTER INSERT ON order_lines BEGIN UPDATE order_lines SET quantity = 0; END",
+    "postgresql": "CREATE TRIGGER thief BEFORE INSERT ON order_lines FOR EACH ROW EXECUTE FUNCTION "
+    "suppress_redundant_updates_trigger()",
+}
+
+
 def break_database(database: Database, sql: str) -> None:
+    if sql == "FOREIGN":
+        with database.opened() as session:
+            session.run(FOREIGN[database.engine])
+        return
     if "{guard}" in sql:
         with database.opened() as session:
             session.run(f"DROP TRIGGER {GUARD[database.engine]}")
@@ -246,6 +282,57 @@ def test_guard_without_effect_is_found(database, sql, told):
     assert f"the trigger audit_entries_kept {told}" in breaches
 
 
+@pytest.mark.engine("sqlite", reason="the schema of PostgreSQL is checked for triggers and rules only")
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("DROP TRIGGER customer_documents_updated", "the trigger customer_documents_updated is missing"),
+        ("DROP INDEX orders_number", "the index orders_number is missing"),
+        ("CREATE TABLE _litestream_seq (id TEXT); DROP INDEX orders_number", "the index orders_number is missing"),
+        (
+            "DROP VIEW events; CREATE VIEW events AS SELECT * FROM audit_entries WHERE actor <> 'me'",
+            "the view events was changed",
+        ),
+        (
+            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'NOT NULL', '') "
+            "WHERE name = 'stock_levels'",
+            "the table stock_levels was changed",
+        ),
+    ],
+)
+def test_schema_that_is_not_of_this_release_is_found(database, sql, told):
+    with database.opened() as session:
+        for statement in sql.split("; "):
+            session.run(statement)
+    assert findings(database)["schema"].breaches == (told,)
+
+
+def test_check_that_cannot_read_its_data_fails_and_the_others_run(database):
+    with database.unguarded() as session:
+        session.run(NO_TEXT[database.engine])
+    found = findings(database)
+    assert not all(finding.holds for finding in found.values())
+    assert CHECKS | {"integrity"} == set(found)
+
+
+@pytest.mark.engine("postgresql", reason="SQLite has no rules, and its triggers have names of their own")
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("CREATE RULE thief AS ON INSERT TO orders DO ALSO DELETE FROM replies", "orders: the rule thief is not"),
+        (
+            "CREATE TRIGGER stock_movements_kept BEFORE UPDATE ON orders EXECUTE FUNCTION refuse_change()",
+            "orders: the trigger stock_movements_kept is not",
+        ),
+    ],
+)
+def test_rule_and_trigger_of_another_table_are_found(database, sql, told):
+    with database.opened() as session:
+        session.run(sql)
+    (breach,) = findings(database)["schema"].breaches
+    assert breach.startswith(told)
+
+
 INDEX = "orders_external_reference_reference_source"
 DAMAGE = {
     "sqlite": (
@@ -288,7 +375,7 @@ def test_reindex_command_rebuilds_what_verify_reports(database, tmp_path):
             session.run("INSERT INTO product_search (product_search) VALUES ('delete-all')")
     with closing(open_store(database.url)) as store:
         assert list(check_documents(store))
-        rebuilt = run_command("reindex", data_dir=tmp_path, database_url=database.url)
+        rebuilt = run_command("reindex", data_dir=tmp_path, database_url=database.url, kek=KEK.decode())
         assert rebuilt.returncode == 0, rebuilt.stderr
         assert list(check_documents(store)) == []
         hits = store.read(partial(PRODUCT_INDEX.search, condition=parse_query("mug-blue"), after=(0, 0), limit=9))

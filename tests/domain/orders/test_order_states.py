@@ -51,11 +51,11 @@ from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock, get_level
 from storekeep.server.domain.stock.reservations import NewReservation, commit, release_reservation, reserve
 from storekeep.server.store.engine import Store
-from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database
 from tests.support.placing import CALL, RULES, place
 from tests.support.statements import record_statements
+from tests.support.stores import open_store
 
 MICROS = 1_000_000
 TTL_US = RULES.unpaid_ttl_s * MICROS
@@ -186,15 +186,14 @@ IN_PLACE: dict[str, tuple[frozenset[str], Callable[[Desk, Order], object]]] = {
 """Action that keeps the state -> states that allow it, and the call."""
 
 
-@pytest.mark.parametrize("action", IN_PLACE)
 @pytest.mark.parametrize("state", ORDER_STATES)
-def test_action_is_possible_exactly_in_its_states(desk: Desk, state: str, action: str):
-    states, act = IN_PLACE[action]
-    order = IN_STATE[state](desk)
-    if state in states:
-        act(desk, order)
-        assert desk.get(order).state == state
-    else:
+def test_action_is_possible_exactly_in_its_states(desk: Desk, state: str):
+    for states, act in IN_PLACE.values():
+        order = IN_STATE[state](desk)
+        if state in states:
+            act(desk, order)
+            assert desk.get(order).state == state
+            continue
         with pytest.raises(IllegalState):
             act(desk, order)
     assert desk.broken() == []
@@ -216,19 +215,19 @@ PATHS = {
 
 
 @pytest.mark.parametrize("state", FULFILLMENT_STEPS)
-@pytest.mark.parametrize("wanted", FULFILLMENT_ACTIONS)
-def test_fulfillment_steps_exactly_where_the_table_has_it(desk: Desk, state: str, wanted: str):
-    order = make_confirmed(desk)
-    key = (order.id, create_fulfillment(desk.store, CALL, order.id, lines=ONE).id)
-    for step in PATHS[state]:
-        FULFILLMENT_ACTIONS[step](desk.store, CALL, key)
-    if wanted in FULFILLMENT_STEPS[state]:
-        assert FULFILLMENT_ACTIONS[wanted](desk.store, CALL, key).state == wanted
-    else:
-        with pytest.raises(IllegalState) as refused:
-            FULFILLMENT_ACTIONS[wanted](desk.store, CALL, key)
-        assert (refused.value.state, refused.value.wanted) == (state, wanted)
-    assert get_fulfillment(desk.store, key).state == (wanted if wanted in FULFILLMENT_STEPS[state] else state)
+def test_fulfillment_steps_exactly_where_the_table_has_it(desk: Desk, state: str):
+    for wanted, act in FULFILLMENT_ACTIONS.items():
+        order = make_confirmed(desk)
+        key = (order.id, create_fulfillment(desk.store, CALL, order.id, lines=ONE).id)
+        for step in PATHS[state]:
+            FULFILLMENT_ACTIONS[step](desk.store, CALL, key)
+        if wanted in FULFILLMENT_STEPS[state]:
+            assert act(desk.store, CALL, key).state == wanted
+        else:
+            with pytest.raises(IllegalState) as refused:
+                act(desk.store, CALL, key)
+            assert (refused.value.state, refused.value.wanted) == (state, wanted)
+        assert get_fulfillment(desk.store, key).state == (wanted if wanted in FULFILLMENT_STEPS[state] else state)
     assert desk.broken() == []
 
 
@@ -242,6 +241,7 @@ VALUES: dict[str, Any] = {
     "deliver_by_time": 2,
     "email": "new@shop.example",
     "phone": "1",
+    "language_code": "de",
     "external_reference": "web-7",
     "note": "Ring twice.",
     "labels": {"gift": "yes"},
@@ -542,10 +542,11 @@ def count_statements(desk: Desk, lines: int) -> dict[str, int]:
 def test_number_of_statements_does_not_depend_on_the_lines(desk: Desk):
     for sku in SKUS:
         adjust_stock(desk.store, CALL, ("main", sku), quantity_delta=10_000)
+    count_statements(desk, 1)  # caches the data key of the customer
     one, three, hundred = (count_statements(desk, lines) for lines in (1, 3, 100))
     assert one == three == hundred
-    snapshot = {"sqlite": 2, "postgresql": 0}[desk.database.engine]
-    assert (one["place"], one["get"], one["list"]) == (7, 2 + snapshot, 2 + snapshot)
+    snapshot = {"sqlite": 1, "postgresql": 0}[desk.database.engine]
+    assert (one["place"], one["get"], one["list"]) == (8, 3 + snapshot, 3 + snapshot)
 
 
 def test_loser_of_any_kind_leaves_nothing(desk: Desk):

@@ -34,6 +34,7 @@ VALUES: dict[str, Any] = {
     "shipping": money("4.90"),
     "email": "ada@shop.example",
     "phone": "+43 1 234",
+    "language_code": "de-AT",
     "ship_by_time": SOON,
     "deliver_by_time": LATER,
     "external_reference": "web-7",
@@ -82,10 +83,17 @@ def test_new_order_has_the_contacts_of_its_customer_at_that_time(shop: Shop):
     assert (own.email, own.phone) == ("gift@home.example", "2")
 
 
+@pytest.mark.parametrize("contact", [("ada@home.example", ""), ("", "+353 1"), ("", "")])
+def test_new_order_has_the_only_contact_of_its_customer(shop: Shop, contact: tuple[str, str]):
+    customer = shop.customer(email=contact[0], phone=contact[1])
+    order = shop.order(customer=customer.name)
+    assert (order.email, order.phone) == contact
+
+
 def test_replies_have_contacts_only_for_callers_that_may_read_them(shop: Shop, channel: grpc.Channel):
     customer = shop.customer(email="ada@home.example", phone="+353 1")
     writer, *readers = (
-        sign_in(channel, shop, make_account(shop, permissions=["orders.write", *more]))
+        sign_in(channel, shop, make_account(shop, permissions=["orders.write", "customers.personal.read", *more]))
         for more in ((), ("orders.read",), ("customers.read",))
     )
     request = shop.order_request(customer=customer.name, request_id=new_request_id())
@@ -168,6 +176,7 @@ def test_history_tells_the_old_and_the_new_value_of_each_field(shop: Shop):
         "labels.gift": ("no", "yes"),
         "labels.vip": ("1", ""),
         "labels.channel": ("", '""'),
+        "language_code": ("", "de-AT"),
     }
 
 

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc import error_details_pb2, status_pb2
+from msgspec.structs import replace
 
 from storekeep.client import AlreadyExists, CreateProductRequest, Storekeep
 from storekeep.server.domain.catalog.products import PRODUCTS, Product
@@ -20,12 +21,11 @@ from storekeep.server.domain.errors import InvalidField, ProductNotFound
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation
-from storekeep.server.domain.standard.batches import SLICE_ITEMS, ItemResult, run_batch
+from storekeep.server.domain.standard.batches import SLICE_BYTES, SLICE_ITEMS, ItemResult, run_batch
 from storekeep.server.domain.standard.pages import PAGE_BYTES_MAX, PageTokens
 from storekeep.server.domain.standard.searches import SearchRequest
-from storekeep.server.store.opening import open_store
 from storekeep.server.store.tables.search import SearchIndex
-from storekeep.v1 import customers_pb2, inventory_pb2, products_pb2
+from storekeep.v1 import addresses_pb2, customers_pb2, inventory_pb2, products_pb2
 from tests.support.batches import BATCH_ITEMS, PER_ITEM, WHOLE, build_batch
 from tests.support.databases import Database
 from tests.support.hostile.calls import PREPARED
@@ -35,6 +35,7 @@ from tests.support.records import Records
 from tests.support.refusal_cases import SINGLE_CASES, build_adjustment, list_declared_cases, make_allocated_sku
 from tests.support.refusals import refused
 from tests.support.shops import Shop, new_id, new_request_id
+from tests.support.stores import open_store
 
 COUNT = 1000
 FAILING = 500
@@ -172,6 +173,60 @@ def test_first_item_has_room_in_the_reply_however_large_it_is(database: Database
     assert first == ItemResult(large)
     assert second.failure is not None
     assert second.failure.text.endswith("such as the first 1")
+
+
+def test_batch_is_a_replay_only_if_each_of_its_slices_is(database: Database):
+    products = [Product(new_id("p"), display_name="New") for _ in range(2 * SLICE_ITEMS)]
+    effects = [partial(lambda product, mutation: PRODUCTS.add(mutation, product), product) for product in products]
+    replays: list[str] = []
+    with closing(open_store(database.url)) as store:
+        for attempt in ("lost", "retry", "replay"):
+            call = replace(CALL, request_id=REQUEST_ID, on_replay=partial(replays.append, attempt))
+            results = run_batch(store, call, effects, resource=Product, per_item=True)
+            if attempt == "lost":
+                next(results)  # the first slice is committed, and the caller is gone
+                continue
+            assert [result.resource and result.resource.id for result in results] == [one.id for one in products]
+    assert replays == ["replay"]
+
+
+@pytest.mark.engine("sqlite", reason="slices are the same on each engine")
+def test_slice_ends_after_many_bytes_so_that_others_write_in_between(database: Database):
+    products = [Product(new_id("p"), display_name="New") for _ in range(7)]
+    effects = [partial(lambda product, mutation: PRODUCTS.add(mutation, product), product) for product in products]
+    effects[4] = lambda _: replace(products[4], display_name="x" * (PAGE_BYTES_MAX + 1))
+    sizes = [SLICE_BYTES - 1, 1, SLICE_BYTES, 0, 1, 0, 1]
+    with closing(open_store(database.url)) as store:
+        call, before = replace(CALL, request_id=REQUEST_ID), store.commits
+        results = list(run_batch(store, call, effects, resource=Product, per_item=True, sizes=sizes))
+        assert store.commits - before == 3
+        again = list(run_batch(store, call, effects, resource=Product, per_item=True, sizes=sizes))
+    assert again == results
+    assert [index for index, result in enumerate(results) if result.failure is not None] == [4]
+    assert results[4].failure is not None
+    assert results[4].failure.text.endswith("such as the first 4")
+
+
+@pytest.mark.engine("sqlite", reason="slices are the same on each engine")
+@pytest.mark.parametrize(("first", "retry"), [(0, SLICE_BYTES // 20), (SLICE_BYTES // 20, 0)])
+def test_retry_after_an_upgrade_with_other_slices_repeats_no_item(database: Database, first: int, retry: int):
+    products = [Product(new_id("p"), display_name="New") for _ in range(2 * SLICE_ITEMS + 7)]
+    effects = [partial(lambda product, mutation: PRODUCTS.add(mutation, product), product) for product in products]
+    call = replace(CALL, request_id=REQUEST_ID)
+    run = partial(run_batch, call=call, items=effects, resource=Product, per_item=True)
+    with closing(open_store(database.url)) as store:
+        next(run(store, sizes=[first] * len(products)))  # the first slice is committed, and the caller is gone
+        for _ in range(2):
+            results = run(store, sizes=[retry] * len(products))
+            assert [result.resource and result.resource.id for result in results] == [one.id for one in products]
+
+
+def test_long_items_of_a_batch_have_slices_of_their_own(shop: Shop, records: Records):
+    items = build_products(8, description="\u8336" * (SLICE_BYTES // 6))
+    before = records.last_sequence()
+    reply = shop.stub("BatchCreateProducts")(build_batch("BatchCreateProducts", items, mode=PER_ITEM))
+    assert list(list_outcomes(reply)) == [""] * 8
+    assert records.last_sequence() == before + 8
 
 
 # -- what an item must not be
@@ -321,9 +376,13 @@ def test_retry_of_several_slices_with_failures_returns_the_first_reply(shop: Sho
     assert ("storekeep-replayed", "true") in call.trailing_metadata()
     for reply in (first, replayed):  # the ids of the calls differ
         for result in reply.results:
-            del result.error.details[1:]
-    assert replayed == first
+            if result.HasField("error"):  # touching the error of another result would clear its product
+                del result.error.details[1:]
+    expected = [f"products/{item.product_id}" for item in items]
+    if mode == PER_ITEM:
+        expected[2 * SLICE_ITEMS] = ""
     assert not list_entries(records, after=before)
+    assert [result.product.name for result in first.results] == expected
 
 
 def test_same_request_id_with_another_payload_or_mode_is_refused(shop: Shop):
@@ -387,3 +446,21 @@ def test_caller_without_the_permission_is_refused(shop: Shop, channel: grpc.Chan
     bare = channel.unary_unary("/storekeep.v1.ProductService/BatchCreateProducts")
     with refused("UNAUTHENTICATED"):
         bare(build_batch("BatchCreateProducts", build_products(1)).SerializeToString(), timeout=60)
+
+
+def test_items_after_too_many_search_words_are_refused(shop: Shop):
+    """A customer has up to three hashes for each Chinese character, and a batch of 1 MB had a million of them."""
+    addresses = [
+        customers_pb2.CustomerAddress(
+            address=addresses_pb2.Address(address_lines=["\u8336" * 200] * 5, region_code="JP")
+        )
+        for _ in range(20)
+    ]
+    customer = customers_pb2.Customer(display_name="Ada", addresses=addresses)
+    items = [customers_pb2.CreateCustomerRequest(customer=customer, customer_id=new_id("c")) for _ in range(6)]
+    rpc = "BatchCreateCustomers"
+    with refused("MESSAGE_TOO_LARGE") as refusal:
+        shop.stub(rpc)(build_batch(rpc, items))
+    assert refusal.metadata["index"] == "2"
+    reply = shop.stub(rpc)(build_batch(rpc, items, mode=PER_ITEM))
+    assert list(list_outcomes(reply)) == ["", "", *["MESSAGE_TOO_LARGE"] * 4]

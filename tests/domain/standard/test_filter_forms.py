@@ -18,7 +18,6 @@ from storekeep.server.domain.standard.lists import Listing, ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.stock import levels, reservations
 from storekeep.server.store.engine import Store
-from storekeep.server.store.opening import open_store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.domain.standard.test_filters import listed, names
@@ -26,6 +25,7 @@ from tests.support.databases import Database, new_database
 from tests.support.refusals import refusal, refused
 from tests.support.resources import ADDRESS
 from tests.support.shops import Shop, new_id
+from tests.support.stores import open_store
 
 # -- presence, prefixes, maps, elements of lists, names of enums
 
@@ -33,11 +33,11 @@ from tests.support.shops import Shop, new_id
 @pytest.mark.parametrize(
     ("filter_text", "found"),
     [
-        ('display_name = "{mark} a*"', "ab"),
-        ('display_name != "{mark} a*"', "cd"),
-        ("display_name = {mark}*", "abcd"),
+        ('display_name = "{mark} ab"', "b"),
+        ('display_name != "{mark} ab"', "acd"),
+        ('display_name = "{mark} a*"', None),
+        ("display_name : {mark}", None),
         (r'display_name = "{mark} a\*"', "a"),
-        (r'display_name = "{mark} a\**"', "a"),
         ("phone:*", "ab"),
         ("-phone:*", "cd"),
         ("NOT phone : *", "cd"),
@@ -63,7 +63,7 @@ from tests.support.shops import Shop, new_id
 )
 def test_customers_are_found_by_what_their_fields_have(shop: Shop, labelled, filter_text: str, found: str | None):
     mark, created = labelled
-    text = f'display_name : "{mark}" AND ' + filter_text.replace("{mark}", mark)
+    text = f"groups : {mark} AND " + filter_text.replace("{mark}", mark)
     if found is None:
         assert refusal(listed, shop, "ListCustomers", text).reason == "INVALID_FILTER"
     else:
@@ -72,7 +72,7 @@ def test_customers_are_found_by_what_their_fields_have(shop: Shop, labelled, fil
 
 @pytest.fixture(scope="module")
 def labelled(shop: Shop) -> tuple[str, dict[str, str]]:
-    """Return a mark in the names of four customers, and their resource names by letter."""
+    """Return the group of four customers, a mark in their names too, and their resource names by letter."""
     mark = new_id()
     fields: dict[str, dict[str, Any]] = {
         "a": {"display_name": f"{mark} a*", "phone": "1"},
@@ -80,7 +80,7 @@ def labelled(shop: Shop) -> tuple[str, dict[str, str]]:
         "c": {"display_name": f"{mark} c", "labels": {"season": "spring"}},
         "d": {"display_name": f"{mark} d", "labels": {"a.b/c": "x y", "a.b": "z", '"': "quote", "empty": ""}},
     }
-    return mark, {letter: shop.customer(**one).name for letter, one in fields.items()}
+    return mark, {letter: shop.customer(groups=[mark], **one).name for letter, one in fields.items()}
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,6 @@ def test_prefix_matches_whatever_follows_it_and_nothing_else(shop: Shop, prefix:
         ("shipping_address.region_code > MW", "one"),
         ("customer.email = {mark}@example.com", "both one"),
         ("customer.email != {mark}@example.com", "two"),
-        ("customer.email : {mark}", "both one"),
-        ('customer.email = "{mark}*"', "both one"),
         ("customer.email:*", "both one"),
         ("held:*", "two"),
         ("held = true", "two"),
@@ -128,6 +126,11 @@ def test_prefix_matches_whatever_follows_it_and_nothing_else(shop: Shop, prefix:
         ("external_reference:*", "one"),
         ("-external_reference:*", "both two"),
         ('external_reference = "{mark}*"', "one"),
+        ("ship_by_time:*", "two"),
+        ("-ship_by_time:*", "both one"),
+        ('ship_by_time > "2026-01-01T00:00:00Z"', "two"),
+        ('-ship_by_time > "2026-01-01T00:00:00Z"', "both one"),
+        ('ship_by_time != "2026-01-01T00:00:00Z"', "both one two"),
         ("state = ORDER_STATE_PLACED", "both two"),
         ("state = ORDER_STATE_CONFIRMED", "one"),
         ("state != ORDER_STATE_PLACED", "one"),
@@ -149,7 +152,12 @@ def parts(shop: Shop) -> tuple[dict[str, str], dict[str, str]]:
     orders = {
         "both": shop.order((first, 1), (second, 1), customer=known),
         "one": shop.order((first, 1), customer=known, shipping_address=ADDRESS, external_reference=f"{mark}-1"),
-        "two": shop.order((second, 1), customer=unknown, shipping_address={"region_code": "DE"}),
+        "two": shop.order(
+            (second, 1),
+            customer=unknown,
+            shipping_address={"region_code": "DE"},
+            ship_by_time={"seconds": 4_000_000_000},
+        ),
     }
     shop.confirm(orders["one"])
     shop.orders.HoldOrder(orders_pb2.HoldOrderRequest(name=orders["two"].name))
@@ -192,19 +200,17 @@ INDEXED: tuple[tuple[Listing[Any], str], ...] = (
     (orders.LISTING, "external_reference = a"),
     (orders.LISTING, 'external_reference = "a*"'),
     (orders.LISTING, "customer.email = a"),
-    (orders.LISTING, 'customer.email = "a*"'),
     (orders.LISTING, 'create_time > "2026-01-31T00:00:00Z"'),
     (products.LISTING, "category = a"),
     (products.LISTING, 'display_name = "a*"'),
     (categories.LISTING, "parent_category = a"),
     (categories.LISTING, 'display_name = "a*"'),
-    (customers.LISTING, 'email = "a*"'),
-    (customers.LISTING, 'display_name = "a*"'),
+    (customers.LISTING, "email = a"),
     (variants.LISTING, 'sku = "a*"'),
     (variants.LISTING, 'barcode = "a*"'),
     (levels.MOVEMENT_LISTING, "sku = a"),
     (fulfillments.LISTING, "state = PENDING"),
-    (reservations.LISTING, 'reference = "a*"'),
+    (reservations.LISTING, "reference = a"),
     (log.LISTING, "sequence > 5"),
     (log.LISTING, "resource = a"),
 )
@@ -245,7 +251,8 @@ def _explain(store: Store, listing: Listing[Any], *, command: str = "EXPLAIN QUE
 
     def work(tx: Transaction) -> list[str]:
         class Explaining:
-            dialect, now_us = tx.dialect, tx.now_us
+            dialect, now_us, data_keys, batch_cache = tx.dialect, tx.now_us, tx.data_keys, tx.batch_cache
+            connection = tx.connection
 
             def run(self, query: Any) -> Any:
                 sql, values = tx.dialect.compile(query)

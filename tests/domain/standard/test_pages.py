@@ -21,13 +21,13 @@ from storekeep.server.domain.standard import lists
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.stock.expiry import set_expirers
-from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.support.databases import new_database
 from tests.support.refusals import refused
 from tests.support.resources import KINDS, Kind
 from tests.support.shops import Shop, new_id
+from tests.support.stores import open_store
 
 ROWS = 7
 
@@ -94,6 +94,13 @@ def _variants(shop: Shop) -> str:
     return f"tax_class = {tax_class}"
 
 
+def _customers(shop: Shop) -> str:
+    name = new_id()
+    for _ in range(ROWS):
+        shop.customer(display_name=name)
+    return f"display_name = {name}"
+
+
 def _orders(shop: Shop) -> str:
     customer, sku = shop.customer().name, shop.variant(stock=100).sku
     for number in range(ROWS):
@@ -137,6 +144,7 @@ SORTED_BY = {
     "create_time": read_time("create_time"),
     "update_time": read_time("update_time"),
 }
+MADE = {"Customer": _customers, "Variant": _variants}
 UPDATED = {"update_time": read_time("update_time")}
 LISTS = (
     *(
@@ -144,7 +152,7 @@ LISTS = (
             f"List{kind.plural}",
             _request(kind),
             kind.items,
-            _make_named(kind) if "display_name" in kind.sortable else _variants,
+            _make_named(kind) if "display_name" in kind.sortable else MADE[kind.noun],
             {name: SORTED_BY[name] for name in kind.sortable},
             unique=attrgetter("sku" if kind.noun == "Variant" else "name"),
         )

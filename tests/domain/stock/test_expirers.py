@@ -16,11 +16,11 @@ from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock.expiry import Expirer, ExpirersMissing, expire_batch, set_expirers
 from storekeep.server.domain.stock.reservations import NewReservation, reserve
 from storekeep.server.jobs.periodic import ExpiryJob
-from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database
 from tests.support.placing import CALL
 from tests.support.processes import server_environment
+from tests.support.stores import open_store
 
 SKU = "SHORTBREAD-12"
 ADJUST = """
@@ -29,7 +29,7 @@ from contextlib import closing
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock
-from storekeep.server.store.opening import open_store
+from tests.support.stores import open_store
 
 url, sku, wiring = sys.argv[1:]
 with closing(open_store(url)) as store:

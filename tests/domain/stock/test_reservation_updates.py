@@ -18,7 +18,7 @@ from storekeep.server.domain.errors import (
     ReservationNotFound,
 )
 from storekeep.server.domain.integrity.verification import verify
-from storekeep.server.domain.orders.placing import NewOrder
+from storekeep.server.domain.orders.new_orders import NewOrder
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock import reservations
 from storekeep.server.domain.stock.expiry import set_expirers
@@ -26,7 +26,6 @@ from storekeep.server.domain.stock.levels import adjust_stock, get_level
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import NewReservation, Reservation, ReservationChanges
 from storekeep.server.store.engine import Store
-from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import inventory_pb2 as pb
 from storekeep.v1 import products_pb2
@@ -35,6 +34,7 @@ from tests.support.placing import CALL, place_order
 from tests.support.records import Records
 from tests.support.refusals import list_shortages, parse_refusal, refused
 from tests.support.shops import MAIN, Shop, new_id, new_request_id
+from tests.support.stores import open_store
 
 SECOND = 1_000_000
 SKU, OTHER = "SHORTBREAD-12", "TIN-RED"
@@ -232,7 +232,8 @@ def test_fifty_at_once_make_one_reservation(shop: Shop, records: Records):
     assert sorted(one.etag for one in made) == sorted(f"v{number}" for number in range(1, 51))
     last = max(made, key=lambda one: int(one.etag[1:]))
     assert shop.level(sku).reserved == last.lines[0].quantity
-    assert records.value("SELECT COUNT(*) FROM reservations WHERE reference = ?", reference) == 1
+    query = pb.ListReservationsRequest(filter=f'reference = "{reference}"', page_size=100)
+    assert len(shop.inventory.ListReservations(query).reservations) == 1
     total = records.value("SELECT SUM(reserved_delta) FROM stock_movements WHERE source = ?", last.name)
     assert total == last.lines[0].quantity
 

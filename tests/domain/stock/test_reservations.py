@@ -14,7 +14,7 @@ from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.errors import DomainError, IllegalState, OutOfStock
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.keyrings import Keyring
-from storekeep.server.domain.orders.placing import NewOrder
+from storekeep.server.domain.orders.new_orders import NewOrder
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
@@ -25,7 +25,6 @@ from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import NewReservation, Reservation
 from storekeep.server.jobs.periodic import ExpiryJob
 from storekeep.server.store.engine import Store
-from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import inventory_pb2
 from tests.support.databases import Database
@@ -34,6 +33,7 @@ from tests.support.records import Records
 from tests.support.refusals import parse_refusal, refused
 from tests.support.shops import MAIN, Shop, new_id, new_request_id
 from tests.support.statements import record_statements
+from tests.support.stores import open_store
 
 CALL = Call(Caller("serviceAccounts/cart"), "storekeep.v1.InventoryService/ReserveStock")
 SECOND = 1_000_000
@@ -255,6 +255,7 @@ def test_reservation_goes_to_one_order(store: Store):
 
 def test_order_with_a_reservation_costs_the_same_however_many_lines(store: Store):
     costs = set()
+    place_order(store, CALL, NewOrder("ada-marsh", ((SKU, 1),), "EUR"))  # caches the data key of the customer
     for number in (1, 20):
         lines = ((SKU, 1),) * number
         made = reservations.reserve(store, CALL, NewReservation(lines))
@@ -390,7 +391,8 @@ def test_reservations_and_orders_at_once_take_each_unit_once(shop: Shop, records
     assert sorted(reasons) == [""] * 7 + ["OUT_OF_STOCK"] * 73
     level = shop.level(sku)
     assert (level.reserved, level.allocated, level.available) == (reasons[::2].count(""), reasons[1::2].count(""), 0)
-    assert records.value("SELECT COUNT(*) FROM reservations WHERE reference = ?", reference) == level.reserved
+    query = inventory_pb2.ListReservationsRequest(filter=f'reference = "{reference}"', page_size=100)
+    assert len(shop.inventory.ListReservations(query).reservations) == level.reserved
     assert records.value("SELECT COUNT(*) FROM stock_movements WHERE sku = ? AND source <> ''", sku) == 7
 
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from storekeep.v1 import inventory_pb2
+from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.support.processes import ServerProcess
 from tests.support.records import Records
 from tests.support.refusals import list_shortages, refused
 from tests.support.resources import PRODUCT, VARIANT
 from tests.support.shops import MAIN, Shop, new_request_id
 
-CAUSES = ("RECEIVE", "ADJUST", "COUNT", "WRITE_OFF", "RETURN")
+SIGNED_CAUSES = (
+    ("RECEIVE", 2),
+    ("ADJUST", 2),
+    ("ADJUST", -2),
+    ("COUNT", 2),
+    ("COUNT", -2),
+    ("WRITE_OFF", -2),
+    ("RETURN", 2),
+)
 OWN_CAUSES = ("TRANSFER", "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE", "SHIP")
 
 
@@ -44,15 +52,48 @@ def test_first_adjustment_makes_the_level(shop: Shop):
     assert shop.level(sku) == level
 
 
-@pytest.mark.parametrize("cause", CAUSES)
-def test_adjustment_is_one_movement_of_the_ledger(shop: Shop, cause: str):
+@pytest.mark.parametrize(("cause", "delta"), SIGNED_CAUSES)
+def test_adjustment_is_one_movement_of_the_ledger(shop: Shop, cause: str, delta: int):
     sku = shop.variant(stock=5).sku
-    shop.adjust(sku, -2, cause=f"STOCK_MOVEMENT_CAUSE_{cause}", reason="as told")
+    shop.adjust(sku, delta, cause=f"STOCK_MOVEMENT_CAUSE_{cause}", reason="as told")
     movement = list_movements(shop, sku)[-1]
     assert inventory_pb2.StockMovementCause.Name(movement.cause) == f"STOCK_MOVEMENT_CAUSE_{cause}"
-    assert (movement.quantity_delta, movement.on_hand, movement.reason) == (-2, 3, "as told")
+    assert (movement.quantity_delta, movement.on_hand, movement.reason) == (delta, 5 + delta, "as told")
     assert (movement.stock_level, movement.actor) == (f"{MAIN}/stockLevels/{sku}", shop.subject)
     assert shop.inventory.GetStockMovement(inventory_pb2.GetStockMovementRequest(name=movement.name)) == movement
+
+
+@pytest.mark.parametrize(("cause", "delta"), [("RECEIVE", -2), ("RETURN", -2), ("WRITE_OFF", 2)])
+def test_adjustment_with_a_sign_that_contradicts_its_cause_is_refused(
+    shop: Shop, records: Records, cause: str, delta: int
+):
+    sku = shop.variant(stock=5).sku
+    before = records.everything()
+    direction = "negative" if delta > 0 else "positive"
+    with refused("INVALID_FIELD") as refusal:
+        shop.adjust(sku, delta, cause=f"STOCK_MOVEMENT_CAUSE_{cause}")
+    assert f"quantity_delta: must be {direction}, because {cause} " in refusal.text
+    item = inventory_pb2.AdjustStockRequest(
+        name=f"{MAIN}/stockLevels/{sku}", quantity_delta=delta, cause=f"STOCK_MOVEMENT_CAUSE_{cause}"
+    )
+    batch = inventory_pb2.BatchAdjustStockRequest(parent=MAIN, requests=[item])
+    with refused("INVALID_FIELD") as refusal:
+        shop.inventory.BatchAdjustStock(batch)
+    assert "requests[0].quantity_delta: must be " in refusal.text
+    assert records.everything() == before
+
+
+@pytest.mark.parametrize("digits", ["007", "9" * 30, "1e5"])
+def test_sku_that_looks_like_a_number_is_a_text_in_filters(shop: Shop, digits: str):
+    sku = shop.variant(sku=digits, stock=5).sku
+    assert [movement.quantity_delta for movement in list_movements(shop, sku)] == [5]
+    levels = shop.inventory.ListStockLevels(inventory_pb2.ListStockLevelsRequest(parent=MAIN, filter=f"sku = {sku}"))
+    assert [level.sku for level in levels.stock_levels] == [sku]
+    variants = shop.products.ListVariants(products_pb2.ListVariantsRequest(parent="products/-", filter=f"sku = {sku}"))
+    assert [variant.sku for variant in variants.variants] == [sku]
+    order = shop.order((sku, 1))
+    orders = shop.orders.ListOrders(orders_pb2.ListOrdersRequest(filter=f"lines.sku:{sku}"))
+    assert [found.name for found in orders.orders] == [order.name]
 
 
 @pytest.mark.parametrize("cause", OWN_CAUSES)
@@ -329,7 +370,8 @@ def test_transfer_moves_units_with_two_movements_of_one_source(shop: Shop, recor
         for location, one, units in sorted(expected, key=lambda row: (row[0] != MAIN, row[1]))
     ]
     assert [(kind, name) for kind, name, _ in records.events_after(before)] == [
-        ("stock_level.updated", level.name) for level in moved.stock_levels
+        *(("stock_level.updated", level.name) for level in moved.stock_levels),
+        ("stock.out", f"{MAIN}/stockLevels/{other}"),
     ]
     assert [shop.level(sku, location=location) for location in (MAIN, north)] == [
         next(level for level in moved.stock_levels if level.name == f"{location}/stockLevels/{sku}")

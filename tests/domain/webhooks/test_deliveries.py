@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from storekeep.server.domain.access.roles import Role, create_role
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.customers import CUSTOMERS, Customer
 from storekeep.server.domain.keys.encryption import DecryptionFailed
@@ -19,8 +20,10 @@ from storekeep.server.domain.webhooks.deliveries import (
     choose_delay_us,
     claim,
     finish,
+    get_delivery,
     list_due,
     plan_events,
+    plan_test,
     purge_deliveries,
 )
 from storekeep.server.domain.webhooks.endpoints import (
@@ -38,9 +41,10 @@ from storekeep.server.domain.webhooks.event_types import PERMISSIONS
 from storekeep.server.integrations.signatures import generate_secret
 from storekeep.server.servicers.webhook_payloads import RESOURCES
 from storekeep.server.store.engine import Store
-from storekeep.server.store.opening import open_store
+from storekeep.server.store.tables.webhooks import TEST_EVENT
 from tests.support.databases import Database
 from tests.support.installations import SECRET
+from tests.support.stores import open_store
 
 DAY_US = 86_400 * MICROS
 RULES = RetryRules(retry_us=3 * DAY_US, disable_us=5 * DAY_US)
@@ -69,9 +73,11 @@ def store(database: Database, clock: Clock) -> Iterator[Store]:
     opened.close()
 
 
-def create(store: Store, endpoint_id: str = "erp", *, ordered: bool = False) -> None:
+def create(
+    store: Store, endpoint_id: str = "erp", *, ordered: bool = False, event_types: tuple[str, ...] = ("customer.*",)
+) -> None:
     secrets = EndpointSecrets(Keyring.from_secret(SECRET), generate=generate_secret, retention_s=600)
-    endpoint = WebhookEndpoint(endpoint_id, url="https://example.com/", event_types=("customer.*",), ordered=ordered)
+    endpoint = WebhookEndpoint(endpoint_id, url="https://example.com/", event_types=event_types, ordered=ordered)
     create_endpoint(store, CALL, endpoint, secrets=secrets, check_url=lambda _url: "")
 
 
@@ -90,6 +96,52 @@ def reply(claimed: Claimed, status: int) -> Attempt:
 
 def test_every_kind_of_event_has_a_permission_and_a_message() -> None:
     assert PERMISSIONS.keys() == RESOURCES.keys()
+
+
+def test_endpoint_of_every_event_gets_no_changes_of_access(store: Store) -> None:
+    create(store, event_types=("*",))
+    known = frozenset({"products.read"})
+    caller = Caller("serviceAccounts/test", permissions=known)
+    create_role(store, Call(caller, "storekeep.v1.AuthService/CreateRole"), Role("reader", "Reader"), known=known)
+    add_customers(store, 1)
+    plan_events(store)
+    assert [one.event_type for one in claim_all(store)] == ["customer.created"]
+
+
+def test_test_event_reaches_its_own_endpoint_alone_and_once(store: Store) -> None:
+    create(store, "one", event_types=("*",))
+    create(store, "two", event_types=("*",))
+    plan_test(store, CALL, "one")
+    plan_events(store)
+    tested = [one for one in claim_all(store) if one.event_type == TEST_EVENT]
+    assert [one.endpoint for one in tested] == ["one"]
+    finish(store, [reply(one, 200) for one in tested], rules=RULES)
+    plan_events(store)
+    assert TEST_EVENT not in [one.event_type for one in claim_all(store)]
+
+
+@pytest.mark.parametrize("status", [10**40, 2**63, -(10**40)])
+def test_outcome_that_cannot_be_stored_is_a_failure_and_holds_no_other_back(store: Store, status: int) -> None:
+    create(store)
+    add_customers(store, 3)
+    plan_events(store)
+    first, second, third = claim_all(store)
+    finish(store, [reply(first, 200), reply(second, status), reply(third, 200)], rules=RULES)
+    stored = [get_delivery(store, "erp", one.sequence) for one in (first, second, third)]
+    assert [one.state for one in stored] == ["DELIVERED", "PENDING", "DELIVERED"]
+    assert stored[1].last_problem.startswith("internal error")
+
+
+def test_event_that_takes_the_sequence_of_a_lost_one_has_another_id() -> None:
+    lost, new = (deliveries.format_webhook_id(7, bytes((number,)) * 32) for number in range(2))
+    assert lost != new
+
+
+def test_ordered_endpoint_gets_events_of_other_resources_meanwhile(store: Store) -> None:
+    create(store, ordered=True)
+    add_customers(store, 3)
+    plan_events(store)
+    assert len(claim_all(store)) == 3
 
 
 def test_delay_grows_and_is_random_within_its_bound() -> None:
@@ -136,6 +188,21 @@ def test_endpoint_that_fails_for_long_is_disabled_and_resumes_with_everything(st
     assert len(claim_all(store)) >= 2
 
 
+def test_claim_takes_what_has_been_due_for_the_longest_in_the_order_of_events(store: Store, clock: Clock) -> None:
+    create(store)
+    add_customers(store, 1)
+    plan_events(store)
+    (failed,) = claim_all(store)
+    clock.now_us += DAY_US
+    add_customers(store, 2)
+    plan_events(store)  # due before the new attempt for the older event
+    finish(store, [reply(failed, 500)], rules=RULES)
+    clock.now_us += DAY_US
+    first, second = claim_all(store, 2), claim_all(store, 2)
+    assert failed.sequence < first[0].sequence < first[1].sequence
+    assert [one.sequence for one in second] == [failed.sequence]
+
+
 def test_claims_are_exclusive_and_end_with_their_lease(store: Store, clock: Clock) -> None:
     create(store)
     add_customers(store, 4)
@@ -151,6 +218,17 @@ def test_claims_are_exclusive_and_end_with_their_lease(store: Store, clock: Cloc
     assert [one.sequence for one in claim_all(store)] == [one.sequence for one in second], (
         "late outcomes change nothing"
     )
+
+
+def test_deliveries_that_are_due_at_the_same_time_are_claimed_in_their_order(store: Store) -> None:
+    create(store)
+    add_customers(store, 6)
+    plan_events(store)
+    first = claim_all(store, 3)
+    finish(store, [reply(one, 500) for one in reversed(first)], rules=RULES)  # PostgreSQL moves the rows
+    pause_endpoint(store, CALL, "erp", etag="")
+    resume_endpoint(store, CALL, "erp", etag="")
+    assert claim_all(store, 3) == first == sorted(first, key=lambda one: one.sequence)
 
 
 def test_paused_or_slow_endpoint_fills_no_table(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +247,34 @@ def test_paused_or_slow_endpoint_fills_no_table(store: Store, monkeypatch: pytes
     pause_endpoint(store, CALL, "erp", etag="")
     add_customers(store, 1)
     assert plan_events(store) == 0
+
+
+def test_events_are_planned_in_batches_while_many_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint that is far behind costs the writer no transaction for each event that was sent."""
+    monkeypatch.setattr(deliveries, "PENDING_MAX", 20)
+    create(store)
+    add_customers(store, 30)
+    assert plan_events(store) == 20
+    finish(store, [reply(one, 200) for one in claim_all(store, 1)], rules=RULES)
+    assert plan_events(store) == 0
+    finish(store, [reply(one, 200) for one in claim_all(store, 1)], rules=RULES)
+    assert plan_events(store) == 2
+
+
+def test_many_endpoints_are_planned_in_short_transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "ENDPOINTS_PER_TRANSACTION_MAX", 3)
+    for number in range(8):
+        create(store, f"erp-{number}")
+    add_customers(store, 2)
+    sizes: list[int] = []
+    plan_some = deliveries._plan_some
+    monkeypatch.setattr(
+        deliveries, "_plan_some", lambda tx, filters: sizes.append(len(filters)) or plan_some(tx, filters)
+    )
+    while plan_events(store):
+        pass
+    assert sizes[:3] == [3, 3, 2]
+    assert len(claim_all(store)) == 16
 
 
 def test_finished_deliveries_are_purged_and_pending_ones_are_not(store: Store, clock: Clock) -> None:

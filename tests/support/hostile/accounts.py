@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import auth_pb2 as pb
 from tests.support.shops import Shop, new_id, new_request_id
 
@@ -14,6 +15,8 @@ MANAGER = ("accounts.read", "accounts.write", "audit.read")
 """The permissions of an account manager."""
 ALL = ("*",)
 """The scopes of a key with all current and future permissions of its account."""
+IMPERSONAL = sorted(read_contract().permissions - {"customers.personal.read"})
+"""All permissions but the one for personal data."""
 
 
 def make_account(owner: Shop, *, permissions: Iterable[str] = (), roles: Iterable[str] = ()) -> str:

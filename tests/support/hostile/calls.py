@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import Message
 
 from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import auth_pb2 as pb
-from storekeep.v1 import inventory_pb2, orders_pb2
+from storekeep.v1 import customers_pb2, inventory_pb2, orders_pb2
 from tests.support.batches import BATCH_ITEMS, build_batch
 from tests.support.hostile.accounts import key_request, make_account, make_key, make_role
+from tests.support.hostile.trade import TRADE
+from tests.support.hostile.users import USERS
 from tests.support.mutations import CHANGES, copy_message
+from tests.support.order_cases import Prepare
 from tests.support.refusal_cases import build_transfer
 from tests.support.shops import Shop, new_id, new_request_id
 
-Prepare = Callable[[Shop], Any]
 PATHS = {path.rpartition("/")[2]: path for path in read_contract().methods}
 """RPC -> path."""
-MAKES_SECRETS = ("CreateApiKey", "RotateApiKey")
+MAKES_SECRETS = (
+    "CreateApiKey",
+    "RotateApiKey",
+    "CreatePasswordLink",
+    "CreateWebhookEndpoint",
+    "RotateWebhookSecret",
+)
+"""The mutations whose replies hold a secret."""
 
 
 def _account(shop: Shop) -> str:
@@ -57,7 +65,7 @@ def _key(shop: Shop) -> str:
 
 
 def _import(shop: Shop) -> Message:
-    line = orders_pb2.HistoricOrderLine(sku=shop.variant().sku, quantity=1, unit_price={"currency_code": "EUR"})
+    line = orders_pb2.HistoricOrderLine(sku=shop.variant(stock=1).sku, quantity=1, unit_price={"currency_code": "EUR"})
     order = orders_pb2.HistoricOrder(
         number=new_id("H"), customer=shop.customer().name, currency_code="EUR", lines=[line], order_time={"seconds": 1}
     )
@@ -76,8 +84,9 @@ ACCESS: dict[str, Prepare] = {
     "CreateRole": _new_role,
     "UpdateRole": _update_role,
     "DeleteRole": lambda shop: pb.DeleteRoleRequest(name=make_role(shop, ["orders.read"])),
+    **USERS,
 }
-"""The mutations of accounts, keys and roles."""
+"""The mutations of accounts, keys, roles and users."""
 
 
 def _batch(rpc: str, prepare: Prepare) -> Prepare:
@@ -88,7 +97,13 @@ PREPARED: dict[str, Prepare] = {
     **{change.rpc: change.prepare for change in CHANGES},
     "TransferStock": build_transfer,
     "ReconcileStock": lambda shop: inventory_pb2.ReconcileStockRequest(skus=[shop.variant(stock=1).sku], repair=True),
+    "ExportCustomerData": lambda shop: customers_pb2.ExportCustomerDataRequest(name=shop.customer().name),
+    "EraseCustomer": lambda shop: customers_pb2.EraseCustomerRequest(name=shop.customer().name),
+    "MergeCustomers": lambda shop: customers_pb2.MergeCustomersRequest(
+        name=shop.customer().name, source=shop.customer().name
+    ),
     "ImportOrders": _import,
+    **TRADE,
     **ACCESS,
 }
 PREPARED |= {rpc: _batch(rpc, PREPARED[single]) for rpc, single in BATCH_ITEMS.items()}

@@ -101,6 +101,14 @@ TARGETS = (
     b"/v1/%2e%2e/products",
     b"/v1/products\\a",
     b"/v1/products#f",
+    b"/v1/products;a=b",
+    b"/v1/products/a;b=c/d",
+    b"/v1/products/a%252Fb",
+    b"/v1/products/a%25252e%25252e",
+    b"/v1/products?page_size=1&page_size=2",
+    b"/v1/products?pageSize=1&page_size=1",
+    b"http://user:password@x/v1/products",
+    b"http://x:80@evil.example/v1/products",
     b"/v1/products?",
     b"/v1/products?&&&=",
     b"/v1/products?=x",
@@ -162,6 +170,10 @@ HEADERS = (
     b"Host: a/b@c",
     b"Expect: 100-continue",
     b"Expect: 200-ok",
+    b"Expect: 100-continue\r\nExpect: 100-continue",
+    b"Host: [::1",
+    b"Host: x, y",
+    b"X-Forwarded-Host: evil.example\r\nForwarded: host=evil.example",
     b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: QUFBQQ==\r\nSec-WebSocket-Version: 13",
     b"Connection: close, Authorization, Host",
@@ -218,6 +230,10 @@ BODIES = (
     b"[]" * 30_000,
     b'{"quantity":' + b"9" * 5_000 + b"}",
     b'{"quantity":1e999999999999}',
+    b'{"lines":[{"quantity":1e400}]}',
+    "{}".encode("utf-16"),
+    b"{\0}\0",
+    b'{"lines":[],"__proto__":{"lines":[{}]}}',
     b'{"quantity":-1e-999999999999}',
     b'{"lines":[{"quantity":1.0000000000000000000000000000001}]}',
     b'{"lines":[{"quantity":"NaN"}]}',
@@ -252,6 +268,22 @@ GZIPS = (
     gzip.compress(gzip.compress(bytes(1_000_000), mtime=0), mtime=0),
     b"\x1f\x8b\x08" + bytes(1_000),
 )
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+EMPTY_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+PING = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
+OPEN_HEADERS = b"\0\0\x01\x01\0\0\0\0\x01\x82"
+CONTINUATION = b"\0\0\x01\x09\0\0\0\0\x01\x82"
+RAPID_RESET = b"\0\0\x01\x01\x05\0\0\0\x01\x82" + b"\0\0\x04\x03\0\0\0\0\x01" + bytes(4)
+HPACK_BOMB = b"\0\x40\0\x01\x05\0\0\0\x01" + b"\xbe" * 0x4000
+HTTP2 = (
+    PREFACE + EMPTY_SETTINGS * 10_000,
+    PREFACE + EMPTY_SETTINGS + PING * 5_000,
+    PREFACE + EMPTY_SETTINGS + OPEN_HEADERS + CONTINUATION * 10_000,
+    PREFACE + EMPTY_SETTINGS + RAPID_RESET * 3_000,
+    PREFACE + EMPTY_SETTINGS + HPACK_BOMB * 10,
+)
+"""HTTP/2 with prior knowledge, and its floods. The gateway speaks HTTP/1.1 only, so none is more than bytes to it."""
 
 
 @dataclass(frozen=True)
@@ -332,7 +364,8 @@ def _list_shapes(bearer: bytes) -> Iterator[bytes]:
     for body in GZIPS:
         yield _frame(ROUTES[0], bearer + b"Content-Encoding: gzip\r\n", body)
     yield from (
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        PREFACE,
+        *HTTP2,
         b"\x16\x03\x01\x02\x00\x01\x00",
         bytes(5_000),
         b"\r\n" * 5_000,

@@ -203,6 +203,13 @@ class Attacker:
         frames[-1].flags.add("END_HEADERS")
         return frames
 
+    def open_block(self, path: str) -> int:
+        """Begin the header block of a call and do not end it; return the number of the stream."""
+        frame = self.build_header_frames(path)[0]
+        frame.flags.discard("END_HEADERS")
+        self.send(frame)
+        return frame.stream_id
+
     def data(self, stream: int, raw: bytes, *, ends: bool = False) -> bool:
         """Send bytes on a stream."""
         return self.send(*data_frames(stream, raw, ends=ends))

@@ -1,7 +1,7 @@
 """Cancellation rows, which have a negative quantity and cancel units of earlier orders.
 
-A row cancels units of the customer's latest earlier order that has the SKU at the same price without a discount. If
-that order has too few units left, the row continues with the order before it. It cancels all its units or none.
+A row cancels units of the customer's latest earlier order that has the SKU at the same price without a discount or
+tax. If that order has too few units left, the row continues with the order before it. It cancels all its units or none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def cancel_units(staging: StagingTables) -> Iterator[LeftOutRow]:
         available: list[tuple[int, int]] = []
         for row in rows:
             if row.kind is not LineKind.CANCELLATION:
-                if row.placed_us is not None and not row.discounted:
+                if row.placed_us is not None and not row.adjusted:
                     available.append((row.line, row.quantity))
                 continue
             if (problem := _cancel_row(staging, row, available)) is not None:

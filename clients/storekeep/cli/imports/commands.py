@@ -1,21 +1,17 @@
-"""`storekeep import`: the commands for products, customers and stock, their progress and summary."""
+"""`storekeep import`: the commands for all but orders, their progress and summary."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from storekeep.cli.commands import command, new_group
 from storekeep.cli.exits import Exit
-from storekeep.cli.imports import customers, order_commands, products, stock
-from storekeep.cli.imports.columns import LABEL_PREFIX, OPTION_PREFIX, InvalidMapping, Target
+from storekeep.cli.imports import order_commands
 from storekeep.cli.imports.files import (
     Column,
     ConfirmImport,
@@ -31,54 +27,34 @@ from storekeep.cli.imports.files import (
     open_file,
 )
 from storekeep.cli.imports.formats.sources import JoinTable
-from storekeep.cli.imports.readings import FormatName, Reading, adapt_rows, get_source, parse_reading
-from storekeep.cli.imports.records import FileUnreadable
-from storekeep.cli.imports.runs import Failure, Importer, Outcome, Run, Summary
-from storekeep.cli.imports.sku_maps import SkuMap
+from storekeep.cli.imports.readings import (
+    FormatName,
+    Reading,
+    adapt_rows,
+    get_source,
+    parse_reading,
+    show_ignored_columns,
+)
 from storekeep.cli.sessions import Session
 from storekeep.client import StorekeepError
+from storekeep.imports.columns import InvalidMapping
+from storekeep.imports.kinds import KINDS, Kind
+from storekeep.imports.records import FileUnreadable
+from storekeep.imports.runs import Failure, Run, Summary
+from storekeep.imports.sku_maps import SkuMap
+from storekeep.imports.writes import Outcome
 
 Distinct = Annotated[bool, typer.Option("--distinct", help="Use the first row of each key and skip its repeats.")]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of resource that can be imported.
-
-    Attributes:
-        prefixes: help of targets such as `label.KEY`, by prefix.
-    """
-
-    noun: str
-    targets: tuple[Target, ...]
-    importer: Callable[..., Importer[Any]]
-    prefixes: Mapping[str, str]
-    example: str
-
-
-KINDS = (
-    Kind(
-        "products",
-        products.TARGETS,
-        products.ProductImporter,
-        prefixes={LABEL_PREFIX: "The label KEY of the product.", OPTION_PREFIX: "The option KEY of the variant."},
-        example="storekeep import products tea.csv --column sku=code --column price=net --set currency=EUR --yes",
-    ),
-    Kind(
-        "customers",
-        customers.TARGETS,
-        customers.CustomerImporter,
-        prefixes={LABEL_PREFIX: "The label KEY of the customer."},
-        example="storekeep import customers people.csv --column id=number --column city=town --yes",
-    ),
-    Kind(
-        "stock",
-        stock.TARGETS,
-        stock.StockImporter,
-        prefixes={},
-        example="storekeep import stock count.csv --column sku=code --column quantity=units --yes",
-    ),
-)
+EXAMPLES = {
+    "categories": "storekeep import categories tree.csv --column id=code --column parent=group --yes",
+    "products": "storekeep import products tea.csv --column sku=code --column price=net --set currency=EUR --yes",
+    "prices": "storekeep import prices list.csv --column sku=code --column price=net --set currency=EUR --yes",
+    "coupons": "storekeep import coupons codes.csv --set promotion=spring --set max_uses=1 --yes",
+    "customers": "storekeep import customers people.csv --column id=number --column city=town --yes",
+    "stock": "storekeep import stock count.csv --column sku=code --column quantity=units --yes",
+}
 
 
 def add_imports(app: typer.Typer) -> None:
@@ -86,7 +62,8 @@ def add_imports(app: typer.Typer) -> None:
     group = new_group(
         app,
         "import",
-        help="Import products, customers, stock and historic orders from CSV files. A repeated import changes nothing.",
+        help="Import categories, products, prices, coupons, customers, stock and historic orders from CSV files. "
+        "A repeated import changes nothing.",
         example="storekeep import products tea.csv --dry-run",
     )
     for kind in KINDS:
@@ -109,7 +86,6 @@ def _add_kind(group: typer.Typer, kind: Kind) -> None:
         sku_map: SkuMapFile = None,
         yes: ConfirmImport = False,
     ) -> None:
-        session.default_to_dry_run(action="An import", yes=yes)
         reading = parse_reading(
             column=column,
             constant=constant,
@@ -118,10 +94,13 @@ def _add_kind(group: typer.Typer, kind: Kind) -> None:
             null=null,
             decimal_comma=decimal_comma,
             format_name=format_name,
+            noun=kind.noun,
         )
         with open_file(file) as binary:
-            summary = _import(session, kind, binary, reading=reading, distinct=distinct, sku_map=sku_map)
-        _show_summary(session, summary)
+            session.default_to_dry_run(action="an import", yes=yes)
+            summary, ignored = _import(session, kind, binary, reading=reading, distinct=distinct, sku_map=sku_map)
+        show_ignored_columns(session.screen, ignored, reading.constants)
+        _show_summary(session, summary, ignored)
 
     targets = "\n\n".join(
         f"{target.name}: {target.help}{' Required.' if target.required else ''}" for target in kind.targets
@@ -129,12 +108,13 @@ def _add_kind(group: typer.Typer, kind: Kind) -> None:
     prefixed = "".join(f"\n\n{prefix}KEY: {text}" for prefix, text in kind.prefixes.items())
     intro = f"Import {kind.noun} from a CSV file. Only differences are written."
     run.__doc__ = f"{intro}\n\nTargets:\n\n{targets}{prefixed}"
-    command(group, kind.noun, example=kind.example, writes=True)(run)
+    command(group, kind.noun, example=EXAMPLES[kind.noun], writes=True)(run)
 
 
 def _import(
     session: Session, kind: Kind, binary: BinaryIO, *, reading: Reading, distinct: bool, sku_map: Path | None
-) -> Summary:
+) -> tuple[Summary, Sequence[str]]:
+    """Import a file. Return what happened, and the columns whose values were ignored."""
     summary = Summary()
     source = get_source(reading.known, kind.noun)
     join = JoinTable()
@@ -155,14 +135,16 @@ def _import(
         raise typer.BadParameter(str(error)) from None
     finally:
         join.close()
-    return summary
+    return summary, () if source is not None else columns.ignored
 
 
-def _show_summary(session: Session, summary: Summary) -> None:
+def _show_summary(session: Session, summary: Summary, ignored: Sequence[str]) -> None:
     counts = {outcome.value: summary.counts[outcome] for outcome in Outcome}
     if session.screen.as_json:
         failures = [{"line": failure.line, "reason": failure.reason} for failure in summary.failures]
-        session.screen.show_document({**counts, "dryRun": session.dry_run, "failures": failures})
+        session.screen.show_document(
+            {**counts, "dryRun": session.dry_run, "ignoredColumns": list(ignored), "failures": failures}
+        )
     else:
         session.screen.show_rows([[str(count) for count in counts.values()]], columns=list(counts))
     if summary.failed:
@@ -173,6 +155,9 @@ def _track_progress(
     session: Session, results: Iterator[Outcome | Failure], binary: BinaryIO
 ) -> Iterator[Outcome | Failure]:
     """Yield the results, and show on a terminal how much of the file is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
     parts = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     hidden = not sys.stderr.isatty()
     with Progress(*parts, console=Console(stderr=True), disable=hidden, transient=True) as progress:

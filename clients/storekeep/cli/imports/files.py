@@ -14,8 +14,8 @@ from typing import Annotated, BinaryIO
 import typer
 
 from storekeep.cli.files import describe_os_error
-from storekeep.cli.imports.rows import ABSENT, Layout, check_encoding
-from storekeep.cli.imports.spellings import Spelling, check_date_format
+from storekeep.imports.rows import ABSENT, Layout, check_encoding
+from storekeep.imports.spellings import Spelling, check_date_format
 
 File = Annotated[str, typer.Argument(metavar="FILE.csv", help="CSV file with a header line; - reads stdin.")]
 Column = Annotated[

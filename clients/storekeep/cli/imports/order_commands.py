@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from storekeep.cli.commands import command
 from storekeep.cli.exits import Exit
 from storekeep.cli.files import create_file, describe_os_error
-from storekeep.cli.imports.columns import InvalidMapping, Target
 from storekeep.cli.imports.files import (
     Column,
     ConfirmImport,
@@ -36,15 +33,26 @@ from storekeep.cli.imports.files import (
 from storekeep.cli.imports.formats.sources import Format, JoinTable
 from storekeep.cli.imports.order_runs import ALREADY_THERE, IMPORTED, OrderResult, OrderRun
 from storekeep.cli.imports.orders import LINE_TARGETS, NUMBER, ORDER_TARGETS, TARGETS, Rules
-from storekeep.cli.imports.readings import FormatName, Reading, adapt_rows, get_source, parse_reading
-from storekeep.cli.imports.records import FileUnreadable
-from storekeep.cli.imports.reports import escape_formula
-from storekeep.cli.imports.rows import BadRow, Row
-from storekeep.cli.imports.runs import FAILURES_KEPT_MAX
-from storekeep.cli.imports.sku_maps import SkuMap
+from storekeep.cli.imports.readings import (
+    FormatName,
+    Reading,
+    adapt_rows,
+    get_source,
+    parse_reading,
+    show_ignored_columns,
+)
 from storekeep.cli.imports.staging_tables import LeftOutRow, StagingTables
 from storekeep.cli.sessions import Session
 from storekeep.client import StorekeepError
+from storekeep.imports.columns import InvalidMapping, Target
+from storekeep.imports.records import FileUnreadable
+from storekeep.imports.reports import escape_formula
+from storekeep.imports.rows import BadRow, Row
+from storekeep.imports.runs import FAILURES_KEPT_MAX
+from storekeep.imports.sku_maps import SkuMap
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 EXAMPLE = "storekeep import orders lines.csv --orders orders.csv --column number=id --set currency=EUR --yes"
 REPORT_COLUMNS = ("file", "line", "number", "reason")
@@ -108,7 +116,6 @@ def import_orders(
     yes: ConfirmImport = False,
 ) -> None:
     """Import historic orders with their own numbers, prices and dates from a CSV file with one row per order line."""
-    session.default_to_dry_run(action="An import", yes=yes)
     reading = parse_reading(
         column=column,
         constant=constant,
@@ -117,11 +124,13 @@ def import_orders(
         null=null,
         decimal_comma=decimal_comma,
         format_name=format_name,
+        noun="lines",
         date_format=date_format,
         time_zone=time_zone,
     )
     with ExitStack() as stack:
         files = _open_files(stack, reading, file, orders_file, join_file)
+        session.default_to_dry_run(action="an import", yes=yes)
         output = _Output(session, report)
         staging = StagingTables()
         stack.callback(staging.close)
@@ -129,7 +138,7 @@ def import_orders(
             skus = SkuMap(sku_map, dry_run=session.dry_run)
             rules = _build_rules(reading.known, skus, shipping_sku=shipping_sku, cancel_negative=cancel_negative)
             run = OrderRun(session.client, staging, rules=rules, write_options=session.creation_options)
-            _load_files(run, reading, files, output=output)
+            output.show_ignored(_load_files(run, reading, files, output=output), reading.constants)
             _send(session, run, staging, output=output)
         except (FileUnreadable, InvalidMapping) as error:
             raise typer.BadParameter(str(error)) from None
@@ -170,13 +179,14 @@ def _build_rules(
     return Rules(skus, shipping_skus, cancel_negative or (known is not None and known.cancel_negative))
 
 
-def _load_files(run: OrderRun, reading: Reading, files: _Files, *, output: _Output) -> None:
-    """Load the files, the lines last, and apply the cancellations.
+def _load_files(run: OrderRun, reading: Reading, files: _Files, *, output: _Output) -> list[str]:
+    """Load the files, the lines last, and apply the cancellations. Return the columns whose values are ignored.
 
     Raises: FileUnreadable, InvalidMapping.
     """
     known = reading.known
     source = get_source(known, "lines")
+    ignored: dict[str, None] = {}
     order_names = {target.name for target in ORDER_TARGETS}
     if unknown := {*reading.mapped, *reading.constants} - {target.name for target in TARGETS}:
         raise InvalidMapping(f"no target {min(unknown)!r}; targets: {', '.join(target.name for target in TARGETS)}")
@@ -193,6 +203,7 @@ def _load_files(run: OrderRun, reading: Reading, files: _Files, *, output: _Outp
             )
             for left_out in run.read_order_rows(adapt_rows(reader, order_source, join), columns=columns):
                 output.show_left_out(left_out)
+            ignored |= dict.fromkeys(columns.ignored)
         is_split = files.orders is not None
         reader, columns = reading.open(
             files.lines,
@@ -203,8 +214,10 @@ def _load_files(run: OrderRun, reading: Reading, files: _Files, *, output: _Outp
         rows = adapt_rows(output.track_reading(reader, files.lines), source, join)
         for left_out in run.read_line_rows(rows, columns=columns):
             output.show_left_out(left_out)
+        ignored |= dict.fromkeys(columns.ignored)
     for left_out in run.apply_cancellations():
         output.show_left_out(left_out)
+    return [] if known is not None else list(ignored)
 
 
 def _send(session: Session, run: OrderRun, staging: StagingTables, *, output: _Output) -> None:
@@ -227,6 +240,12 @@ class _Output:
         self._session = session
         self._screen = session.screen
         self._report = report
+        self._ignored: list[str] = []
+
+    def show_ignored(self, columns: Sequence[str], constants: Collection[str]) -> None:
+        """Print the columns whose values are not imported."""
+        self._ignored = list(columns)
+        show_ignored_columns(self._screen, columns, constants)
 
     def show_left_out(self, left_out: LeftOutRow | None) -> None:
         """Print why a row was left out."""
@@ -255,6 +274,9 @@ class _Output:
                 yield result
 
     def _new_progress_bar(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
         parts = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -312,6 +334,7 @@ class _Output:
             "orders": orders,
             "rows": {**rows, "total": staging.rows},
             "dryRun": self._session.dry_run,
+            "ignoredColumns": self._ignored,
             "notes": [{"orders": note.orders, "first": note.first, "text": text} for text, note in run.notes.items()],
             "failures": failures,
         }

@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from storekeep.cli.imports.cancellations import cancel_units
-from storekeep.cli.imports.columns import Columns, InvalidCell
 from storekeep.cli.imports.orders import (
     LINES_MAX,
     BuiltOrder,
@@ -24,8 +23,8 @@ from storekeep.cli.imports.orders import (
     read_number,
     read_order_cells,
 )
-from storekeep.cli.imports.rows import AnyRow, BadRow, Row, SkippedRow
 from storekeep.cli.imports.staging_tables import LINES_FILE, ORDERS_FILE, LeftOutRow, StagingTables
+from storekeep.cli.imports.taken_stock import TakenStock, fits_call, merge_locations
 from storekeep.client import (
     HistoricOrder,
     InvalidRequest,
@@ -35,6 +34,8 @@ from storekeep.client import (
     Storekeep,
     WriteOptions,
 )
+from storekeep.imports.columns import Columns, InvalidCell
+from storekeep.imports.rows import AnyRow, BadRow, Row, SkippedRow
 
 BATCH_ORDERS_MAX = 100
 BATCH_LINES_MAX = LINES_MAX
@@ -115,6 +116,7 @@ class OrderRun:
         self.orders: Counter[OrderImportOutcome.ValueType] = Counter()
         self.rows: Counter[OrderImportOutcome.ValueType] = Counter()
         self.notes: dict[str, Note] = {}
+        self._taken = TakenStock()
 
     # -- reading
 
@@ -216,13 +218,24 @@ class OrderRun:
                 rejected.append(OrderResult(lines[0].number, len(lines), REFUSED, str(error)))
 
     def _send_batch(self, batch: Sequence[PreparedOrder]) -> list[OrderResult]:
-        """Send a batch. If the server rejects the request, send each of its orders separately."""
+        """Send a batch. If the server rejects the request, send each of its orders separately.
+
+        If a dry run would have to name too many taken units, send the halves of the batch one after the other.
+        """
+        orders = [prepared.order for prepared in batch]
+        taken = self._taken.list_units(orders)
+        if not fits_call(taken):
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                return [*self._send_batch(batch[:middle]), *self._send_batch(batch[middle:])]
+            taken = merge_locations(taken)
         try:
-            results = self._client.orders.import_orders([prepared.order for prepared in batch], **self._write_options)
+            results = self._client.orders.import_orders(orders, taken_units=taken, **self._write_options)
         except InvalidRequest as error:
             if len(batch) == 1:
                 return [OrderResult(batch[0].number, batch[0].rows, REFUSED, str(error))]
             return [result for prepared in batch for result in self._send_batch([prepared])]
+        self._taken.add(results)
         return [_to_order_result(prepared, result) for prepared, result in zip(batch, results, strict=True)]
 
 

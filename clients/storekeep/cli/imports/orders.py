@@ -15,13 +15,14 @@ from enum import IntEnum
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from storekeep.cli.imports.addresses import TARGETS as ADDRESS_TARGETS
-from storekeep.cli.imports.addresses import read_address
-from storekeep.cli.imports.columns import InvalidCell, Target, Values
-from storekeep.cli.imports.ids import parse_id
-from storekeep.cli.imports.sku_maps import SkuMap
-from storekeep.cli.names import to_customer_name, to_location_name
-from storekeep.client import HistoricOrder, HistoricOrderLine, Money, to_money
+from storekeep.cli.imports.taxes import DEFAULT_NAME, NamedTax, format_taxes, parse_taxes
+from storekeep.client import HistoricOrder, HistoricOrderLine, HistoricTax, Money, to_money
+from storekeep.client.names import to_customer_name, to_location_name
+from storekeep.imports.addresses import TARGETS as ADDRESS_TARGETS
+from storekeep.imports.addresses import read_address
+from storekeep.imports.columns import InvalidCell, Target, Values
+from storekeep.imports.ids import parse_id
+from storekeep.imports.sku_maps import SkuMap
 
 NUMBER = Target("number", "Number of the order: 1 to 64 printable ASCII characters without spaces.", required=True)
 LINE_TARGETS = (
@@ -30,7 +31,9 @@ LINE_TARGETS = (
     Target("unit_price", "Price of a unit.", required=True),
     Target("discount_rate", "Discount on the line as a fraction or percentage, such as 0.15 or 15%."),
     Target("discount_amount", "Discount on the line as an amount."),
-    Target("line_total", "Total of the line. A mismatch leaves the order out."),
+    Target("line_total", "Total of the line, without tax that is added. A mismatch leaves the order out."),
+    Target("line_tax", "Tax of the units of the line that were not cancelled."),
+    Target("line_taxes", "What line_tax is made of: names, rates and amounts, such as `GST 5%=1.05; QST 9.975%=2.09`."),
     Target("line_shipping", "Shipping cost of the line; added up over the order."),
     Target("cancelled_quantity", "Units of the line that were cancelled (default: 0)."),
     Target("shipped_quantity", "Units of the line that were shipped (default: all, or none without a ship_date)."),
@@ -43,6 +46,9 @@ ORDER_TARGETS = (
     Target("carrier", "Name of the carrier."),
     Target("tracking_number", "Tracking number of the carrier."),
     Target("shipping", "Shipping cost of the whole order; counts once, on however many rows it is."),
+    Target("shipping_tax", "Tax of the shipping cost of the whole order; counts once, on however many rows it is."),
+    Target("shipping_taxes", "What shipping_tax is made of, as in line_taxes."),
+    Target("prices_include_tax", "Yes if prices, discounts and shipping include tax (default: it is added)."),
     Target("cancelled", "Yes if the whole order was cancelled: all its units become cancelled units."),
     Target("new_number", "Number that the order gets, if `number` only joins the rows."),
     Target("order_total", "Total of the order. A mismatch leaves the order out."),
@@ -114,6 +120,8 @@ class Line:
         shipping: shipping cost of the line.
         shipped: units shipped; None if the row does not state them.
         cancelled: units that the row or later rows cancel.
+        tax: tax of the line, or of a row with shipping costs.
+        taxes: what it is made of, as a cell; see `taxes`.
     """
 
     line: int
@@ -126,6 +134,8 @@ class Line:
     discount_amount: str | None
     total: str | None
     shipping: str | None
+    tax: str | None
+    taxes: str | None
     shipped: int | None
     order: OrderCells
     cancelled: int = 0
@@ -178,6 +188,8 @@ def read_line(values: Values, *, number: str, rules: Rules) -> Line:
         discount_amount=amount,
         total=_read_amount(values, "line_total"),
         shipping=_read_amount(values, "line_shipping"),
+        tax=_read_amount(values, "line_tax"),
+        taxes=_read_taxes(values),
         shipped=_read_part(values, "shipped_quantity", quantity=quantity),
         order=read_order_cells(values),
         cancelled=_read_part(values, "cancelled_quantity", quantity=quantity) or 0,
@@ -188,7 +200,7 @@ def read_order_cells(values: Values) -> OrderCells:
     """Parse the order-level values of a row. Raises: InvalidCell."""
     cells = {name: value for name, value in values.by_target.items() if name in _ORDER_CELLS}
     for name in _AMOUNTS & cells.keys():
-        amount = values.decimal(name)
+        amount = values.amount(name, currency=values.text("currency"))
         cells[name] = "0" if amount is None else f"{amount.normalize():f}"
     return OrderCells(
         placed_us=values.time_us("order_date"),
@@ -210,9 +222,9 @@ def build_order(lines: Sequence[Line], *, order_cells: OrderCells | None) -> Bui
     sources = [order_cells] if order_cells is not None else [line.order for line in lines]
     values = Values(lines[0].line, _merge_order_cells(sources))
     goods = [line for line in lines if line.kind is LineKind.GOODS]
-    is_cancelled = values.boolean("cancelled") or False
+    is_cancelled = values.boolean("cancelled") or all(line.cancelled >= line.quantity for line in goods)
     if is_cancelled:
-        goods = [replace(line, cancelled=line.quantity, shipped=None, total=None) for line in goods]
+        goods = [replace(one, cancelled=one.quantity, shipped=None, total=None, tax=None, taxes=None) for one in goods]
     if not goods:
         raise InvalidCell("it has only shipping costs")
     if len(goods) > LINES_MAX:
@@ -224,7 +236,7 @@ def build_order(lines: Sequence[Line], *, order_cells: OrderCells | None) -> Bui
     currency = _read_currency(values)
     cancelled = sum((Decimal(line.unit_price) * line.cancelled for line in goods), Decimal())
     total = None if is_cancelled else values.decimal("order_total")
-    shipping = None if is_cancelled else _sum_shipping(lines, values)
+    shipping, shipping_tax, shipping_taxes = (None, None, "") if is_cancelled else _sum_shipping(lines, values)
     order = HistoricOrder(
         number=check_number(values.text("new_number") or lines[0].number, target="new_number"),
         customer=to_customer_name(parse_id(values.require("customer"), target="customer")),
@@ -241,6 +253,9 @@ def build_order(lines: Sequence[Line], *, order_cells: OrderCells | None) -> Bui
         if (location := values.text("location"))
         else "",
         total=_compute_stated_total(total, cancelled, target="order_total", currency=currency),
+        shipping_tax=_to_money_message(shipping_tax, target="shipping_tax", currency=currency),
+        prices_include_tax=values.boolean("prices_include_tax") or False,
+        shipping_taxes=_build_taxes(shipping_taxes, "shipping_taxes", currency),
     )
     return BuiltOrder(order, list(_list_notes(lines, sources, values)))
 
@@ -268,6 +283,8 @@ def _build_line(line: Line, *, currency: str, dated: bool) -> HistoricOrderLine:
         unit_price=_to_money_message(price, target="unit_price", currency=currency),
         cancelled_quantity=line.cancelled,
         total=_compute_stated_total(stated, price * line.cancelled, target="line_total", currency=currency),
+        tax=None if line.tax is None else _to_money_message(Decimal(line.tax), target="line_tax", currency=currency),
+        taxes=_build_taxes(line.taxes, "line_taxes", currency),
     )
     shipped = line.shipped
     if shipped is None and dated and line.order.placed_us is not None and line.order.shipped_us is None:
@@ -294,11 +311,38 @@ def _merge_order_cells(sources: Iterable[OrderCells]) -> Mapping[str, str]:
     return merged
 
 
-def _sum_shipping(lines: Iterable[Line], values: Values) -> Decimal | None:
-    """Return the shipping cost: the order-level value plus the shipping costs of rows."""
-    rows = [Decimal(line.unit_price) * line.quantity for line in lines if line.kind is LineKind.SHIPPING]
-    rows += [Decimal(line.shipping) for line in lines if line.shipping is not None]
-    order_value = values.decimal("shipping")
+def _sum_shipping(lines: Sequence[Line], values: Values) -> tuple[Decimal | None, Decimal | None, str]:
+    """Return the shipping cost, its tax, and the cell of what that is made of: those of the order plus those of rows.
+
+    Raises: InvalidCell.
+    """
+    shipping = [line for line in lines if line.kind is LineKind.SHIPPING]
+    costs = [Decimal(line.unit_price) * line.quantity for line in shipping]
+    costs += [Decimal(line.shipping) for line in lines if line.shipping is not None]
+    stated = [(values.decimal("shipping_tax"), values.text("shipping_taxes"))]
+    stated += [(None if line.tax is None else Decimal(line.tax), line.taxes) for line in shipping]
+    parts = [(tax, parse_taxes(text or "", target="shipping_taxes")) for tax, text in stated]
+    taxes = [_get_tax(tax, named) for tax, named in parts if tax is not None or named]
+    names = format_taxes(_merge_taxes(parts)) if any(named for _, named in parts) else ""
+    return _add_rows(values.decimal("shipping"), costs), sum(taxes, Decimal()) if taxes else None, names
+
+
+def _get_tax(tax: Decimal | None, named: Iterable[NamedTax]) -> Decimal:
+    """Return a tax that is stated as an amount, or by what it is made of, or both."""
+    return tax if tax is not None else sum([one.amount for one in named], Decimal())
+
+
+def _merge_taxes(parts: Iterable[tuple[Decimal | None, list[NamedTax]]]) -> Iterator[NamedTax]:
+    """Yield each tax of several parts once, with its amount over all of them. A tax without a name gets the default."""
+    amounts: dict[tuple[str, int], Decimal] = {}
+    for tax, named in parts:
+        for one in named or ([NamedTax(DEFAULT_NAME, 0, tax)] if tax else []):
+            amounts[one.name, one.rate_ppm] = amounts.get((one.name, one.rate_ppm), Decimal()) + one.amount
+    for (name, rate_ppm), amount in amounts.items():
+        yield NamedTax(name, rate_ppm, amount)
+
+
+def _add_rows(order_value: Decimal | None, rows: Sequence[Decimal]) -> Decimal | None:
     return order_value if not rows else sum(rows, order_value or Decimal())
 
 
@@ -348,12 +392,30 @@ def _read_ppm(values: Values) -> int | None:
 
 
 def _read_amount(values: Values, target: str) -> str | None:
-    amount = values.decimal(target)
+    amount = values.amount(target, currency=values.text("currency"))
     if amount is None:
         return None
     if amount < 0:
         raise InvalidCell(f"{target}: {amount} is negative")
     return f"{amount.normalize():f}"
+
+
+def _read_taxes(values: Values) -> str | None:
+    """Return the taxes of a row as a cell. Raises: InvalidCell."""
+    text = values.text("line_taxes")
+    return format_taxes(parse_taxes(text, target="line_taxes")) if text else None
+
+
+def _build_taxes(text: str | None, target: str, currency: str) -> list[HistoricTax]:
+    """Build the taxes in a cell. Raises: InvalidCell."""
+    return [
+        HistoricTax(
+            display_name=tax.name,
+            rate_ppm=tax.rate_ppm,
+            amount=_to_money_message(tax.amount, target=target, currency=currency),
+        )
+        for tax in parse_taxes(text or "", target=target)
+    ]
 
 
 def _read_currency(values: Values) -> str:
@@ -375,4 +437,4 @@ def _to_timestamp(time_us: int) -> Timestamp:
 
 
 _ORDER_CELLS = frozenset(target.name for target in ORDER_TARGETS) - DATES | {REMARK}
-_AMOUNTS = frozenset({"shipping", "order_total"})
+_AMOUNTS = frozenset({"shipping", "shipping_tax", "order_total"})

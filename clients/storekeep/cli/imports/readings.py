@@ -9,14 +9,22 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from storekeep.cli.imports.columns import Columns, InvalidMapping, Target, list_needed_columns, read_columns
 from storekeep.cli.imports.files import parse_layout, parse_spelling
 from storekeep.cli.imports.formats.catalogue import FORMATS
 from storekeep.cli.imports.formats.sources import Format, JoinTable, Source
-from storekeep.cli.imports.records import FileUnreadable
-from storekeep.cli.imports.rows import AnyRow, BadRow, Layout, Row, RowReader
-from storekeep.cli.imports.spellings import Spelling
 from storekeep.cli.pairs import parse_labels
+from storekeep.cli.screens import Screen
+from storekeep.imports.columns import (
+    Columns,
+    InvalidMapping,
+    Target,
+    list_needed_columns,
+    read_columns,
+    suggest_delimiter,
+)
+from storekeep.imports.records import FileUnreadable
+from storekeep.imports.rows import AnyRow, BadRow, Layout, Row, RowReader
+from storekeep.imports.spellings import Spelling
 
 FormatName = Annotated[
     str, typer.Option("--format", metavar="NAME", help=f"Columns of a known export: {', '.join(FORMATS)}.")
@@ -68,8 +76,8 @@ class Reading:
             return reader, columns
         reader = RowReader(binary, layout=self.layout, needed={*source.needed, *mapped.values()})
         if missing := [column for column in source.needed if column not in reader.header]:
-            name = "" if self.known is None else self.known.name
-            raise InvalidMapping(f"the file is not of the format {name}: it has no column {', '.join(missing)}")
+            name, hint = "" if self.known is None else self.known.name, suggest_delimiter(reader.header)
+            raise InvalidMapping(f"the file is not of the format {name}: it has no column {', '.join(missing)}{hint}")
         known = {target: column for target, column in source.columns.items() if column in reader.header}
         columns = read_columns(
             targets,
@@ -100,6 +108,17 @@ class Reading:
             join.add(cells["key"], {target: text for target, text in cells.items() if target != "key"})
 
 
+def show_ignored_columns(screen: Screen, columns: Sequence[str], constants: Collection[str]) -> None:
+    """Print the columns whose values are not imported, if there are any, and why.
+
+    `constants`: the targets of --set.
+    """
+    if replaced := ", ".join(name for name in columns if name in constants):
+        screen.show_notice(f"Not imported, because --set replaces them: the columns {replaced}.")
+    if unknown := ", ".join(name for name in columns if name not in constants):
+        screen.show_notice(f"Not imported, because they are no targets: the columns {unknown}. See --column.")
+
+
 def adapt_rows(rows: Iterable[Row | BadRow], source: Source | None, join: JoinTable) -> Iterator[AnyRow]:
     """Yield the rows of a file, converted by its format."""
     return iter(rows) if source is None or source.adapt is None else source.adapt(rows, join)
@@ -114,10 +133,13 @@ def parse_reading(
     null: Sequence[str] | None,
     decimal_comma: bool,
     format_name: str,
+    noun: str,
     date_format: Sequence[str] | None = None,
     time_zone: str = "",
 ) -> Reading:
     """Return how the files are read.
+
+    `noun`: what is imported, as for `get_source`.
 
     Raises: typer.BadParameter.
     """
@@ -125,8 +147,9 @@ def parse_reading(
     if format_name:
         known = FORMATS.get(format_name)
         if known is None:
-            close = get_close_matches(format_name, FORMATS, n=1)
-            advice = f"did you mean {close[0]}?" if close else f"formats: {', '.join(FORMATS)}"
+            fitting = _list_formats(noun)
+            close = get_close_matches(format_name, fitting, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"formats: {', '.join(fitting)}"
             raise typer.BadParameter(f"no format {format_name!r}; {advice}")
         if decimal_comma or date_format:
             raise typer.BadParameter(f"--format {format_name} defines how numbers and dates are written")
@@ -143,6 +166,11 @@ def parse_reading(
     return Reading(layout, spelling, columns, constants, known)
 
 
+def _list_formats(noun: str) -> list[str]:
+    """Return the formats that have a file for one import."""
+    return [name for name, other in FORMATS.items() if getattr(other, noun) is not None]
+
+
 def get_source(known: Format | None, noun: str) -> Source | None:
     """Return the file of a format for one import; None without a format.
 
@@ -152,7 +180,7 @@ def get_source(known: Format | None, noun: str) -> Source | None:
         return None
     source: Source | None = getattr(known, noun)
     if source is None:
-        fitting = [name for name, other in FORMATS.items() if getattr(other, noun) is not None]
+        fitting = _list_formats(noun)
         words = "orders" if noun == "lines" else noun
         raise typer.BadParameter(f"the format {known.name} has no {words}; formats that have: {', '.join(fitting)}")
     return source

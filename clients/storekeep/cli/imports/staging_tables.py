@@ -13,14 +13,14 @@ from itertools import groupby
 from typing import Any
 
 from storekeep.cli.imports.orders import Line, LineKind, OrderCells
-from storekeep.cli.imports.rows import SkippedRow
+from storekeep.imports.rows import SkippedRow
 
 LINES_FILE, ORDERS_FILE = "lines", "orders"
 """Names of the two files in reports."""
 TABLES = """
 CREATE TABLE lines (
     line INTEGER PRIMARY KEY, number TEXT, kind INTEGER, sku TEXT, quantity INTEGER, unit_price TEXT,
-    discount_ppm INTEGER, discount_amount TEXT, total TEXT, shipping TEXT, shipped INTEGER,
+    discount_ppm INTEGER, discount_amount TEXT, total TEXT, shipping TEXT, tax TEXT, taxes TEXT, shipped INTEGER,
     placed_us INTEGER, shipped_us INTEGER, customer TEXT, cells TEXT, cancelled INTEGER
 );
 CREATE TABLE order_rows (
@@ -39,7 +39,7 @@ CREATE INDEX lines_sold ON lines (sku, unit_price) WHERE kind <> 1;
 CREATE INDEX cancelled_units_line ON cancelled_units (line);
 CREATE INDEX left_out_number ON left_out (number);
 """
-INSERT_LINE = "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_LINE = "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_ORDER_ROW = "INSERT OR IGNORE INTO order_rows VALUES (?, ?, ?, ?, ?, ?)"
 LEAVE_OUT = "INSERT OR IGNORE INTO left_out VALUES (?, ?, ?, ?, ?)"
 LEAVE_OUT_LINES = """
@@ -101,6 +101,7 @@ SELECT lines.line, lines.number, kind, sku, quantity - cancelled, unit_price,
        COALESCE(order_rows.placed_us, lines.placed_us) AS placed,
        COALESCE(order_rows.customer, lines.customer) AS buyer,
        discount_ppm IS NOT NULL AND discount_ppm <> 0 OR discount_amount IS NOT NULL AND discount_amount <> '0'
+       OR tax IS NOT NULL AND tax <> '0'
 FROM lines LEFT JOIN order_rows ON order_rows.number = lines.number
 WHERE kind <> 1 AND (sku, unit_price) IN (SELECT sku, unit_price FROM lines WHERE kind = 2)
   AND lines.number NOT IN (SELECT number FROM left_out)
@@ -127,7 +128,7 @@ WHERE number NOT IN (SELECT number FROM lines) AND number NOT IN (SELECT number 
 """
 LINE_FIELDS = (
     *("sku", "quantity", "unit_price", "discount_ppm", "discount_amount", "total"),
-    *("shipping", "shipped"),
+    *("shipping", "tax", "taxes", "shipped"),
 )
 ORDER_FIELDS = ("placed_us", "shipped_us", "customer", "cells")
 COLUMNS = len(("line", "number", "kind", *LINE_FIELDS, *ORDER_FIELDS, "cancelled"))
@@ -151,7 +152,11 @@ class LeftOutRow:
 
 @dataclass(frozen=True)
 class SoldRow:
-    """A row that sold or cancelled units, with the fields that cancellations need."""
+    """A row that sold or cancelled units, with the fields that cancellations need.
+
+    Attributes:
+        adjusted: whether it has a discount or a tax.
+    """
 
     line: int
     number: str
@@ -161,7 +166,7 @@ class SoldRow:
     unit_price: str
     placed_us: int | None
     customer: str | None
-    discounted: bool
+    adjusted: bool
 
 
 class StagingTables:
@@ -250,8 +255,8 @@ class StagingTables:
 
     def iterate_sold_rows(self) -> Iterator[SoldRow]:
         """Yield the rows that cancellations may affect, by customer, SKU and price, oldest first, sales first."""
-        for line, number, kind, sku, quantity, price, placed_us, customer, discounted in self._database.execute(SOLD):
-            yield SoldRow(line, number, LineKind(kind), sku, quantity, price, placed_us, customer, bool(discounted))
+        for line, number, kind, sku, quantity, price, placed_us, customer, adjusted in self._database.execute(SOLD):
+            yield SoldRow(line, number, LineKind(kind), sku, quantity, price, placed_us, customer, bool(adjusted))
 
     def cancel(self, cancellation: int, units_by_line: Iterable[tuple[int, int]]) -> None:
         """Cancel units of lines. `units_by_line` are pairs of line number in the file and units."""
@@ -322,6 +327,8 @@ def _to_row(line: Line) -> tuple[object, ...]:
         line.discount_amount,
         line.total,
         line.shipping,
+        line.tax,
+        line.taxes,
         line.shipped,
         order.placed_us,
         order.shipped_us,

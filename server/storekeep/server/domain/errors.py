@@ -2,32 +2,44 @@
 
 DomainError
 ├── InvalidArgument         InvalidFilter, InvalidOrderBy, InvalidPageToken, InvalidUpdateMask, RequestIdReused,
-│   │                       CategoryCycle, UnknownPermission
+│   │                       CategoryCycle, UnknownPermission, PasswordNotAllowed
 │   └── FieldViolation      InvalidField, InvalidAmount, UnknownCurrency, CurrencyMismatch
 ├── NotFound                SkuNotFound, OrderLineNotFound
 │   └── ResourceNotFound    CategoryNotFound, ProductNotFound, VariantNotFound, LocationNotFound,
 │                           StockLevelNotFound, StockMovementNotFound, ReservationNotFound, CustomerNotFound,
 │                           OrderNotFound, FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound,
-│                           RoleNotFound, AuditEntryNotFound, EventNotFound, WebhookEndpointNotFound,
-│                           WebhookDeliveryNotFound
+│                           RoleNotFound, UserNotFound, UserSessionNotFound, AuditEntryNotFound, EventNotFound,
+│                           WebhookEndpointNotFound, WebhookDeliveryNotFound, PriceNotFound, TaxZoneNotFound,
+│                           TaxRateNotFound, PromotionNotFound, CouponNotFound, ShippingMethodNotFound,
+│                           QuoteNotFound
 ├── Conflict                AlreadyExists, SkuTaken, ReferenceTaken, EtagMismatch, ResourceNotDeleted
 ├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
-│                           UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock, QuantityMismatch, RoleBuiltIn,
-│                           CountBelowCommitted, ReplyExpired
+│                           UnitsNotOpen, NotForSale, QuantityNotAllowed, CouponNotApplicable, PriceChanged,
+│                           OutOfStock, QuantityMismatch, RoleBuiltIn, CountBelowCommitted, ReplyExpired,
+│                           PersonalDataErased
 ├── AuditEntryUnreadable
 ├── BatchTooLarge
-└── AccessRefused           Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, PermissionDenied,
-                            PrivilegeEscalation
+├── CursorRefused           EventsExpired, HistoryChanged
+├── TooManyWatchers
+└── WatcherTooSlow
+
+Those of access are in `access_errors`.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar, Self
+import re
+from typing import ClassVar
 
 
 class DomainError(Exception):
     """An error for the caller. Its attributes go to the caller as metadata, beside the text."""
+
+    TEXT: ClassVar = ""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text or self.TEXT)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -59,6 +71,11 @@ class FieldViolation(InvalidArgument):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+    def set_parent(self, parent: str) -> None:
+        """Name the message of the request that has the field, in the text and the path."""
+        self.args = (f"{parent}.{self}",)
+        self.field = f"{parent}.{self.field}"
 
     def set_index(self, index: int) -> None:
         """Name the item of a batch in the path of the field too."""
@@ -97,8 +114,7 @@ class InvalidOrderBy(InvalidArgument):
 class InvalidPageToken(InvalidArgument):
     """The page token is damaged or belongs to another query."""
 
-    def __init__(self) -> None:
-        super().__init__("page_token: not valid for this query; start again without a page token")
+    TEXT = "page_token: not valid for this query; start again without a page token"
 
 
 class InvalidUpdateMask(InvalidArgument):
@@ -149,6 +165,14 @@ class UnknownPermission(InvalidArgument):
         self.permission = permission
 
 
+class PasswordNotAllowed(InvalidArgument):
+    """The new password breaks a rule; `rule` has it in words."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(f"choose another password: {rule}")
+        self.rule = rule
+
+
 # -- missing resources
 
 
@@ -157,13 +181,13 @@ class NotFound(DomainError):
 
 
 class ResourceNotFound(NotFound):
-    """No resource has the requested name, or the one to delete is already deleted (AIP-164).
-
-    Attributes:
-        resource: the requested name.
-    """
+    """No resource has the requested name (`resource`), or the one to delete is already deleted (AIP-164)."""
 
     kind: ClassVar[str] = "resource"
+    """What it is, for the text: by default the words of the class."""
+
+    def __init_subclass__(cls) -> None:
+        cls.kind = vars(cls).get("kind", re.sub("(?!^)([A-Z])", r" \1", cls.__name__.removesuffix("NotFound")).lower())
 
     def __init__(self, resource: str, *, deleted: bool = False) -> None:
         super().__init__(f"{resource} is already deleted" if deleted else f"no such {self.kind}: {resource}")
@@ -173,19 +197,13 @@ class ResourceNotFound(NotFound):
 class CategoryNotFound(ResourceNotFound):
     """No such category."""
 
-    kind = "category"
-
 
 class ProductNotFound(ResourceNotFound):
     """No such product."""
 
-    kind = "product"
-
 
 class VariantNotFound(ResourceNotFound):
     """No such variant."""
-
-    kind = "variant"
 
 
 class SkuNotFound(NotFound):
@@ -199,37 +217,25 @@ class SkuNotFound(NotFound):
 class LocationNotFound(ResourceNotFound):
     """No such location."""
 
-    kind = "location"
-
 
 class StockLevelNotFound(ResourceNotFound):
     """The location has never had stock of the SKU."""
-
-    kind = "stock level"
 
 
 class StockMovementNotFound(ResourceNotFound):
     """No such stock movement."""
 
-    kind = "stock movement"
-
 
 class ReservationNotFound(ResourceNotFound):
     """No such reservation."""
-
-    kind = "reservation"
 
 
 class CustomerNotFound(ResourceNotFound):
     """No such customer."""
 
-    kind = "customer"
-
 
 class OrderNotFound(ResourceNotFound):
     """No such order."""
-
-    kind = "order"
 
 
 class OrderLineNotFound(NotFound):
@@ -255,8 +261,6 @@ class FulfillmentNotFound(ResourceNotFound):
 class ServiceAccountNotFound(ResourceNotFound):
     """No such service account."""
 
-    kind = "service account"
-
 
 class ApiKeyNotFound(ResourceNotFound):
     """No such API key."""
@@ -267,31 +271,57 @@ class ApiKeyNotFound(ResourceNotFound):
 class RoleNotFound(ResourceNotFound):
     """No such role."""
 
-    kind = "role"
+
+class UserNotFound(ResourceNotFound):
+    """No such user."""
+
+
+class UserSessionNotFound(ResourceNotFound):
+    """No such session."""
 
 
 class WebhookEndpointNotFound(ResourceNotFound):
     """No such webhook endpoint."""
 
-    kind = "webhook endpoint"
-
 
 class WebhookDeliveryNotFound(ResourceNotFound):
     """No such webhook delivery."""
 
-    kind = "webhook delivery"
+
+class PriceNotFound(ResourceNotFound):
+    """No such price."""
+
+
+class TaxZoneNotFound(ResourceNotFound):
+    """No such tax zone."""
+
+
+class TaxRateNotFound(ResourceNotFound):
+    """No such tax rate."""
+
+
+class PromotionNotFound(ResourceNotFound):
+    """No such promotion."""
+
+
+class CouponNotFound(ResourceNotFound):
+    """No such coupon."""
+
+
+class ShippingMethodNotFound(ResourceNotFound):
+    """No such shipping method."""
+
+
+class QuoteNotFound(ResourceNotFound):
+    """No such quote."""
 
 
 class AuditEntryNotFound(ResourceNotFound):
     """No such audit entry."""
 
-    kind = "audit entry"
-
 
 class EventNotFound(ResourceNotFound):
     """No such event, or the caller may not see it."""
-
-    kind = "event"
 
 
 class AuditEntryUnreadable(DomainError):
@@ -316,10 +346,10 @@ class Conflict(DomainError):
 
 
 class AlreadyExists(Conflict):
-    """A resource with this name already exists; it may be deleted."""
+    """A resource with this name, or with the same of what must differ, already exists; it may be deleted."""
 
-    def __init__(self, resource: str) -> None:
-        super().__init__(f"{resource} already exists")
+    def __init__(self, resource: str, *, problem: str = "already exists") -> None:
+        super().__init__(f"{resource} {problem}")
         self.resource = resource
 
 
@@ -350,12 +380,7 @@ class ReferenceTaken(Conflict):
 
 
 class EtagMismatch(Conflict):
-    """The resource was changed since the caller read it.
-
-    Attributes:
-        resource: its name.
-        etag: its current etag.
-    """
+    """The resource was changed since the caller read it; `etag` is its current one."""
 
     def __init__(self, resource: str, *, etag: str) -> None:
         super().__init__(f"{resource} was changed since it was read; its etag is now {etag}")
@@ -379,25 +404,32 @@ class FailedPrecondition(DomainError):
 
 
 class ResourceDeleted(FailedPrecondition):
-    """The resource is deleted; undelete it first."""
+    """The resource is deleted; undelete it first, unless it was merged into another one or erased."""
 
-    def __init__(self, resource: str) -> None:
-        super().__init__(f"{resource} is deleted")
+    def __init__(self, resource: str, *, merged_into: str = "", state: str = "deleted") -> None:
+        super().__init__(f"{resource} is {state}" + (f"; it was merged into {merged_into}" if merged_into else ""))
         self.resource = resource
 
 
 class ResourceInUse(FailedPrecondition):
-    """Another resource still refers to this one.
+    """Another resource, `user`, still refers to this one, `resource`. `way_out` says what the caller can do."""
 
-    Attributes:
-        resource: the name of the resource in use.
-        user: the name of one resource that refers to it.
-    """
-
-    def __init__(self, resource: str, *, user: str) -> None:
-        super().__init__(f"{resource} is in use by {user}")
+    def __init__(self, resource: str, *, user: str, way_out: str = "") -> None:
+        super().__init__(f"{resource} is in use by {user}" + (f"; {way_out}" if way_out else ""))
         self.resource = resource
         self.user = user
+
+
+class PersonalDataErased(FailedPrecondition):
+    """The personal data of a person was erased, so none can be stored about them.
+
+    Attributes:
+        resource: the name of the person, such as that of a customer.
+    """
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(f"the personal data of {resource} was erased; leave out texts, addresses and tracking numbers")
+        self.resource = resource
 
 
 def _name_order(number: str) -> str:
@@ -406,7 +438,9 @@ def _name_order(number: str) -> str:
 
 
 class IllegalState(FailedPrecondition):
-    """The state machine has no such transition.
+    """The state machine has no such transition. `problem` describes it (default: the state cannot become `target`).
+
+    `way_out` says what the caller can do. `sentence` replaces the words about states, where these are no plain words.
 
     Attributes:
         resource: the name of the resource.
@@ -414,11 +448,22 @@ class IllegalState(FailedPrecondition):
         wanted: the requested state.
     """
 
-    def __init__(self, resource: str, *, state: str, target: str, order_number: str = "") -> None:
+    def __init__(
+        self,
+        resource: str,
+        *,
+        state: str,
+        target: str,
+        order_number: str = "",
+        problem: str = "",
+        way_out: str = "",
+        sentence: str = "",
+    ) -> None:
         subject = _name_order(order_number) or resource
-        super().__init__(
-            f"{subject} is already {state}" if state == target else f"{subject} is {state}; it cannot become {target}"
-        )
+        problem = problem or f"it cannot become {target}"
+        text = f"{subject} is already {state}" if state == target else f"{subject} is {state}; {problem}"
+        text = f"{subject} {sentence}" if sentence else text
+        super().__init__(text + (f"; {way_out}" if way_out else ""))
         self.resource = resource
         self.state = state
         self.wanted = target
@@ -441,12 +486,7 @@ class FieldNotChangeable(FailedPrecondition):
 
 
 class OrderHeld(FailedPrecondition):
-    """The order is held; resume it first.
-
-    Attributes:
-        resource: its name.
-        hold_reason: why it is held; may be empty.
-    """
+    """The order is held; resume it first. `hold_reason` may be empty."""
 
     def __init__(self, order: str, *, order_number: str, hold_reason: str) -> None:
         super().__init__(f"{_name_order(order_number)} is held{': ' if hold_reason else ''}{hold_reason}")
@@ -473,10 +513,9 @@ class UnitsNotOpen(FailedPrecondition):
     """
 
     def __init__(self, order: str, *, order_number: str, line_number: int, requested: int, available: int) -> None:
-        super().__init__(
-            f"line {line_number} of {_name_order(order_number)} has {available} open units without a fulfilment, "
-            f"but {requested} are needed"
-        )
+        line = f"line {line_number} of {_name_order(order_number)}"
+        found = f"{available} open units without a fulfilment, fewer than the {requested} requested"
+        super().__init__(f"{line} has {found if available else 'no open unit without a fulfilment'}")
         self.resource = order
         self.line_number = line_number
         self.wanted = requested
@@ -507,6 +546,35 @@ class QuantityNotAllowed(FailedPrecondition):
         self.rule = rule
         self.limit = limit
         self.quantity = quantity
+
+
+class CouponNotApplicable(FailedPrecondition):
+    """A coupon code does not reduce the price of the order.
+
+    Attributes:
+        code: the code as it was sent.
+        problem: the reason, such as `USED_UP`; see `CouponProblem` in the contract.
+    """
+
+    def __init__(self, code: str, *, problem: str) -> None:
+        super().__init__(f"the code {code!r} does not apply: {problem.lower().replace('_', ' ')}")
+        self.code = code
+        self.problem = problem
+
+
+class PriceChanged(FailedPrecondition):
+    """The order costs another total than the caller expected.
+
+    Attributes:
+        expected_minor, total_minor: both totals in minor units.
+    """
+
+    def __init__(self, *, currency_code: str, expected_minor: int, total_minor: int, expected: str, total: str) -> None:
+        """Keep the totals in minor units. `expected` and `total` are the same as people write them."""
+        super().__init__(f"the order costs {total}, but {expected} was expected")
+        self.currency_code = currency_code
+        self.expected_minor = expected_minor
+        self.total_minor = total_minor
 
 
 class OutOfStock(FailedPrecondition):
@@ -583,83 +651,69 @@ class ReplyExpired(FailedPrecondition):
 
     def __init__(self, api_key: str) -> None:
         super().__init__(
-            f"an earlier call with this request_id created {api_key}, and its secret is no longer stored; rotate the "
-            "key to get a new secret"
+            f"an earlier call with this request_id created {api_key}, and its secret is no longer stored; create a "
+            "new one, or rotate it"
         )
         self.resource = api_key
 
 
-# -- access
-
-
-class AccessRefused(DomainError):
-    """The caller is not authenticated, or lacks a permission."""
-
-    _session_id = ""
-
-    @property
-    def session_id(self) -> str:
-        """The session of the rejected token, for the log only; empty if unknown."""
-        return self._session_id
-
-    def attach_session(self, session_id: str) -> Self:
-        """Set the session of the rejected token, and return the error."""
-        self._session_id = session_id
-        return self
-
-
-class Unauthenticated(AccessRefused):
-    """The credentials are missing or invalid."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
+# -- events and batches
 
 
 class BatchTooLarge(DomainError):
-    """The requested resources are too large for one reply.
+    """The requested resources are too large for one reply, or the items of a batch have too many search words.
 
     Args:
         count: how many of them fit, at least 1.
     """
 
     def __init__(self, count: int) -> None:
-        super().__init__(f"the reply would be too large; request fewer at a time, such as the first {count}")
+        super().__init__(f"these are too large for one call; request fewer at a time, such as the first {count}")
 
 
-class TokenExpired(AccessRefused):
-    """The token has expired."""
+class CursorRefused(DomainError):
+    """Events cannot continue after a cursor.
 
-    def __init__(self) -> None:
-        super().__init__("the token has expired")
+    Attributes:
+        oldest_cursor: the cursor with which the oldest kept event follows.
+    """
 
-
-class TokenRevoked(AccessRefused):
-    """The token, its session, its API key or its account was revoked or disabled."""
-
-    def __init__(self) -> None:
-        super().__init__("the token was revoked")
+    def __init__(self, oldest_cursor: str) -> None:
+        super().__init__()
+        self.oldest_cursor = oldest_cursor
 
 
-class ApiKeyInvalid(AccessRefused):
-    """The API key is unknown, revoked or expired."""
+class EventsExpired(CursorRefused):
+    """The events after a cursor are no longer kept."""
 
-    def __init__(self) -> None:
-        super().__init__("the API key is unknown, revoked or expired")
-
-
-class PermissionDenied(AccessRefused):
-    """The caller lacks the permission."""
-
-    def __init__(self, permission: str) -> None:
-        super().__init__(f"this needs the permission {permission}")
-        self.permission = permission
+    TEXT = "the cursor is older than all kept events; continue with the oldest_cursor in the details"
 
 
-class PrivilegeEscalation(AccessRefused):
-    """The caller would grant a permission that it lacks, or change a resource that has such a permission."""
+class HistoryChanged(CursorRefused):
+    """The ledger does not have the event of a cursor: changes were lost in a failover, or a backup was restored."""
 
-    def __init__(self, permission: str) -> None:
-        super().__init__(
-            f"the call grants {permission} or changes a resource that has it, and you do not have this permission"
-        )
-        self.permission = permission
+    TEXT = "the event of the cursor was lost in a failover or a restore; continue with an earlier cursor"
+
+
+class TooManyWatchers(DomainError):
+    """The server, an address or an API key has as many watchers as it may have.
+
+    Attributes:
+        limit: the limit, such as `watchers per key`.
+    """
+
+    def __init__(self, limit: str, *, watchers_max: int) -> None:
+        super().__init__(f"more {limit} than {watchers_max}; end another stream first")
+        self.limit = limit
+
+
+class WatcherTooSlow(DomainError):
+    """The watcher did not read its events in time.
+
+    Attributes:
+        cursor: where to continue if nothing was received.
+    """
+
+    def __init__(self, cursor: str) -> None:
+        super().__init__(f"the events were not read in time; continue with the last cursor received, or {cursor}")
+        self.cursor = cursor

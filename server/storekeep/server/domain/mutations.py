@@ -7,14 +7,16 @@ checks pass again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hmac import HMAC
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from storekeep.server.domain.access_errors import AccessRefused
 from storekeep.server.domain.calls import Call
-from storekeep.server.domain.errors import AccessRefused, DomainError, RequestIdReused
+from storekeep.server.domain.errors import DomainError, RequestIdReused
 from storekeep.server.domain.keys.audit_chain import (
     FIRST_HASH,
     AuditChain,
@@ -26,6 +28,12 @@ from storekeep.server.domain.keys.audit_chain import (
     prepare_key,
 )
 from storekeep.server.domain.keys.audit_chain import PURPOSE as CHAIN_PURPOSE
+from storekeep.server.domain.keys.personal_fields import (
+    decrypt_reply,
+    encode_stored,
+    encrypt_reply,
+    protect_fingerprint,
+)
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.statements import RELEASE_SAVEPOINT, ROLL_BACK_TO_SAVEPOINT, SET_SAVEPOINT
 from storekeep.server.store.sql.transactions import Transaction
@@ -44,9 +52,11 @@ Reply = TypeVar("Reply")
 AUDIT_END = "audit_end"
 """The batch cache key for the end of the audit chain: the sequence and hash of the last entry, and the key for the hash
 of the next entry (None if the chain has no key yet)."""
-ACCESS_METHODS = "storekeep.v1.AuthService/"
-"""The prefix of the methods that change access; each of them must have an access check."""
+ACCESS_METHODS = ("storekeep.v1.AuthService/", "storekeep.v1.UserService/")
+"""The prefixes of the methods that change access; each of them must have an access check."""
 encode = msgspec.json.Encoder().encode
+Finish = Callable[[Mapping[Any, Any]], None]
+NOTHING_COLLECTED: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Named(Protocol):
@@ -66,7 +76,7 @@ class Mutation:
         expirers: the store's expirers, which release expired stock that this mutation needs; see `expiry`.
     """
 
-    __slots__ = ("_entries", "_entry", "_parent", "_recorded", "call", "expirers", "tx")
+    __slots__ = ("_collected", "_entries", "_entry", "_names", "_parent", "_recorded", "call", "expirers", "tx")
 
     def __init__(
         self, tx: Transaction, call: Call, *, parent: Mutation | None = None, expirers: tuple[Any, ...] = ()
@@ -75,9 +85,16 @@ class Mutation:
         self.call = call
         self.expirers = expirers
         self._parent = parent
+        self._collected: Mapping[Finish, Mapping[Any, Any]] = NOTHING_COLLECTED
         self._recorded: Named | None = None
         self._entry = 0
         self._entries = 0
+        self._names: list[str] = []
+
+    @property
+    def recorded_names(self) -> Sequence[str]:
+        """The names of the resources of which the caller of the whole mutation recorded a change."""
+        return self._names
 
     @property
     def last_entry(self) -> int:
@@ -94,17 +111,36 @@ class Mutation:
         Raises: the errors of `effect`.
         """
         tx, root = self.tx, self._parent or self
-        before = tx.batch_cache.copy(), tx.consistency_token, root._entries
+        before = tx.batch_cache.copy(), tx.consistency_token, root._entries, root._collected, root._names.copy()
         SET_SAVEPOINT.run_deferred(tx)
         try:
             reply = effect(self)
         except DomainError:
             ROLL_BACK_TO_SAVEPOINT.run(tx)
             RELEASE_SAVEPOINT.run_deferred(tx)
-            tx.batch_cache, tx.consistency_token, root._entries = before
+            tx.batch_cache, tx.consistency_token, root._entries, root._collected, root._names = before
             raise
         RELEASE_SAVEPOINT.run_deferred(tx)
         return reply
+
+    def collect(self, finish: Finish, key: Any, value: Any) -> None:
+        """Collect a value for the end of the whole mutation. `attempt` rolls it back with the changes.
+
+        Args:
+            finish: gets all values that were collected for it, by key. It may record further changes.
+        """
+        root = self._parent or self
+        root._collected = {**root._collected, finish: {**self.get_collected(finish), key: value}}
+
+    def get_collected(self, finish: Finish) -> Mapping[Any, Any]:
+        """Return the values that were collected for a function, by key."""
+        return (self._parent or self)._collected.get(finish, NOTHING_COLLECTED)
+
+    def finish(self) -> None:
+        """Call the functions that values were collected for."""
+        for finish, values in self._collected.items():
+            finish(values)
+        self._collected = NOTHING_COLLECTED
 
     def record(self, event: str, *, before: Named | None, after: Named | None) -> None:
         """Write the entry of one changed resource. One row is both its event and its audit entry.
@@ -117,21 +153,28 @@ class Mutation:
         changed = after if after is not None else before
         if changed is None:
             raise TypeError("a change needs a resource before, after, or both")
-        before_json = None if before is None else encode(before)
-        after_json = None if after is None else encode(after)
+        after_json = None if after is None else encode_stored(self.tx, after)
+        before_json = None if before is None else encode_stored(self.tx, before)
         entry = self._chain(event, changed.name, before_json, after_json)
-        INSERT_AUDIT_ENTRY.run_deferred(
-            self.tx,
-            sequence=entry.sequence,
-            type=event,
-            resource=changed.name,
-            before=before_json,
-            after=after_json,
-            previous_hash=entry.previous_hash,
-            entry_hash=entry.entry_hash,
-            **self._shared_values,
+        call, caller = self.call, self.call.caller
+        row = (
+            entry.sequence,
+            changed.name,
+            before_json,
+            after_json,
+            entry.previous_hash,
+            entry.entry_hash,
+            self.tx.now_us,
+            event,
+            caller.subject,
+            call.method,
+            call.request_id,
+            caller.api_key,
+            caller.session_id,
         )
+        INSERT_AUDIT_ENTRY.run_row_deferred(self.tx, row)
         self._recorded, self._entry = after, entry.sequence
+        self._note_names((changed.name,))
 
     def record_new(self, event: str, resources: Sequence[Named]) -> None:
         """Write the entries of new resources in one statement.
@@ -143,11 +186,29 @@ class Mutation:
             return
         rows = []
         for resource in resources:
-            after_json = encode(resource)
+            after_json = encode_stored(self.tx, resource)
             entry = self._chain(event, resource.name, None, after_json)
             hashes = entry.previous_hash.hex(), entry.entry_hash.hex()
             rows.append((entry.sequence, resource.name, *hashes, after_json.decode()))
-        INSERT_NEW_ENTRIES.run_deferred(self.tx, entries=encode(rows).decode(), type=event, **self._shared_values)
+        call, caller = self.call, self.call.caller
+        INSERT_NEW_ENTRIES.run_deferred(
+            self.tx,
+            entries=encode(rows).decode(),
+            type=event,
+            now_us=self.tx.now_us,
+            actor=caller.subject,
+            method=call.method,
+            request_id=call.request_id,
+            api_key=caller.api_key,
+            session_id=caller.session_id,
+        )
+        self._note_names(resource.name for resource in resources)
+
+    def _note_names(self, names: Iterable[str]) -> None:
+        """Add to the recorded names, unless this part of the mutation is by another caller, such as an expirer."""
+        root = self._parent or self
+        if self.call.caller is root.call.caller:
+            root._names.extend(names)
 
     def _chain(self, event: str, resource: str, before: bytes | None, after: bytes | None) -> _Link:
         """Assign the next sequence, and link the entry to the one before."""
@@ -203,19 +264,6 @@ class Mutation:
         self.record("audit_epoch.started", before=None, after=epoch)
 
     @property
-    def _shared_values(self) -> dict[str, object]:
-        """The column values that all entries of this mutation share."""
-        call = self.call
-        return {
-            "now_us": self.tx.now_us,
-            "actor": call.caller.subject,
-            "method": call.method,
-            "request_id": call.request_id,
-            "api_key": call.caller.api_key,
-            "session_id": call.caller.session_id,
-        }
-
-    @property
     def next_sequence(self) -> int:
         """The sequence of the next audit entry."""
         return _read_audit_end(self.tx)[0] + 1
@@ -239,19 +287,19 @@ class Mutation:
             call: the original call; the entries may omit its request id.
         """
         recorded = reply is self._recorded
-        values = {
-            "caller": call.caller.subject,
-            "method": call.method,
-            "request_id": call.request_id,
-            "api_key": _get_key_id(call),
-            "fingerprint": call.fingerprint,
-            "entry": self._entry if recorded else None,
-            "reply": None if recorded else encode(reply),
-            "now_us": self.tx.now_us,
-        }
-        if INSERT_REPLY.defer(self.tx, **values):  # fails for a retry; the engine then runs the batch again
+        row = (
+            call.caller.subject,
+            call.method,
+            call.request_id,
+            _get_key_id(call),
+            _get_stored_fingerprint(self.tx, call),
+            self._entry if recorded else None,
+            None if recorded else encode(encrypt_reply(self.tx, reply)),
+            self.tx.now_us,
+        )
+        if INSERT_REPLY.defer_row(self.tx, row):  # fails for a retry; the engine then runs the batch again
             return True
-        return INSERT_REPLY_IF_NEW.change(self.tx, **values) > 0
+        return INSERT_REPLY_IF_NEW.change_row(self.tx, row) > 0
 
 
 class _Link(NamedTuple):
@@ -289,10 +337,11 @@ def _get_chain_key(tx: Transaction, epoch: int | None) -> HMAC | None:
 
 
 class _Outcome(msgspec.Struct, Generic[Reply]):
-    """The outcome of a mutation: a new reply, or the stored reply of an earlier call."""
+    """The outcome of a mutation: a reply, whether it is the stored reply of an earlier call, and what was recorded."""
 
-    new: Reply | None
-    stored: bytes | None
+    reply: Reply
+    is_stored: bool = False
+    recorded_names: Sequence[str] = ()
 
 
 CheckAccess = Callable[[Mutation, Reply | None], None]
@@ -308,6 +357,7 @@ def mutate(
     *,
     check_access: CheckAccess[Reply] | None = None,
     hides_request_id: bool = False,
+    subject: Any = None,
 ) -> Reply:
     """Run one use case as one durable transaction. For a retry, return the stored reply of the first call.
 
@@ -319,6 +369,7 @@ def mutate(
         reply_type: the type of the reply, to decode a stored one.
         check_access: the access check beside the method's permission; required for methods that change access.
         hides_request_id: whether the audit log omits the request id, since a retry with it returns a secret.
+        subject: what the effect reads together with effects of the same kind; see `SharedReads`.
 
     Raises: RequestIdReused, the errors of `check_access` and `effect`, and the store's errors (see `Store.write`).
     """
@@ -326,10 +377,12 @@ def mutate(
     audited = msgspec.structs.replace(call, request_id="") if hides_request_id else call
 
     def work(tx: Transaction) -> _Outcome[Reply]:
+        tx.prepared = call.prepared
         mutation = Mutation(tx, audited, expirers=store.expirers)
         check(mutation, None)
         try:
             reply = effect(mutation)
+            mutation.finish()
         except AccessRefused:
             raise
         except DomainError:
@@ -337,21 +390,21 @@ def mutate(
             if stored is None:
                 raise
             mutation.undo()
-            return _Outcome(None, stored)
+            return stored
         if call.validate_only:
             mutation.undo()
-            return _Outcome(reply, _find_checked(mutation, call, check, reply_type))
+            return _find_checked(mutation, call, check, reply_type) or _Outcome(reply)
         if call.request_id and not mutation.store_reply(reply, call=call):
             mutation.undo()
-            return _Outcome(None, _find_checked(mutation, call, check, reply_type))
-        return _Outcome(reply, None)
+            return _find_checked(mutation, call, check, reply_type)  # type: ignore[return-value]  # it is stored
+        return _Outcome(reply, recorded_names=mutation.recorded_names)
 
-    outcome = store.write(work, deadline=call.deadline, dry_run=call.validate_only)
-    if outcome.stored is not None:
-        if call.on_replay is not None:
-            call.on_replay()
-        return msgspec.json.decode(outcome.stored, type=reply_type)
-    return outcome.new  # type: ignore[return-value]  # one of the two is always set
+    outcome = store.write(work, deadline=call.deadline, dry_run=call.validate_only, subject=subject)
+    if outcome.is_stored and call.on_replay is not None:
+        call.on_replay()
+    if outcome.recorded_names and call.on_record is not None:
+        call.on_record(outcome.recorded_names)
+    return outcome.reply
 
 
 def _get_check(call: Call, check_access: CheckAccess[Reply] | None) -> CheckAccess[Reply]:
@@ -367,19 +420,34 @@ def _no_check(_mutation: Mutation, _stored: object) -> None:
     """Accept every caller: the method's permission was checked before."""
 
 
-def _find_checked(mutation: Mutation, call: Call, check: CheckAccess[Reply], reply_type: type[Reply]) -> bytes | None:
+def _find_checked(
+    mutation: Mutation, call: Call, check: CheckAccess[Reply], reply_type: type[Reply]
+) -> _Outcome[Reply] | None:
     """Return the stored reply of this call after another access check; None if there is none.
 
     Raises: RequestIdReused, and the errors of `check`.
     """
     stored = find_reply(mutation.tx, call)
-    if stored is not None and check is not _no_check:
-        check(mutation, msgspec.json.decode(stored, type=reply_type))
-    return stored
+    if stored is None:
+        return None
+    reply = decrypt_reply(mutation.tx, msgspec.json.decode(stored, type=reply_type))
+    if check is not _no_check:
+        check(mutation, reply)
+    return _Outcome(reply, is_stored=True)
+
+
+def _get_stored_fingerprint(tx: Transaction, call: Call) -> bytes:
+    """Return what a stored reply has of the request; empty for calls of the server itself, which have no fingerprint.
+
+    Raises: DataKeysMissing.
+    """
+    return protect_fingerprint(tx, call.fingerprint) if call.fingerprint else b""
 
 
 def find_reply(tx: Transaction, call: Call) -> bytes | None:
-    """Return the stored reply to the same request with the same API key, as JSON; None if there is none.
+    """Return the stored reply to the same request with the same API key, as JSON with its personal data encrypted.
+
+    Returns: None if there is none.
 
     Raises: RequestIdReused if the id belongs to another request or API key.
     """
@@ -389,7 +457,7 @@ def find_reply(tx: Transaction, call: Call) -> bytes | None:
     if row is None:
         return None
     fingerprint, reply, api_key = row
-    if api_key != _get_key_id(call) or bytes(fingerprint) != call.fingerprint:
+    if api_key != _get_key_id(call) or bytes(fingerprint) != _get_stored_fingerprint(tx, call):
         raise RequestIdReused(call.request_id)
     return bytes(reply)
 

@@ -15,7 +15,7 @@ from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.customers import CUSTOMERS, Customer, LabelledAddress
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
+from storekeep.server.domain.orders.new_orders import DEFAULT_LOCATION
 from storekeep.server.domain.stock.levels import RECEIVE, adjust_stock
 from storekeep.server.store.engine import Store
 from storekeep.server.store.tables import catalog as product_store

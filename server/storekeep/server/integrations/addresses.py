@@ -1,22 +1,19 @@
 """The rules for outbound addresses: which URLs and which IP addresses the server may connect to.
 
 Refuses everything that could reach the server's own host or network (server-side request forgery). A host name is
-resolved once per request and the connection goes to an address that was checked, so a second DNS answer has no effect.
+resolved once per connection, which goes to an address that was checked, so a second DNS answer has no effect.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import socket
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from storekeep.server.integrations.lookups import Lookups
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-Resolve = Callable[[str], Sequence[str]]
-"""Returns the IP addresses of a host name. Raises OSError."""
-
 DEFAULT_PORT = 443
 URL_LENGTH_MAX = 2_000
 _URL = re.compile(r"https://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})(?::([0-9]{1,5}))?(/[!-~]*)?", re.ASCII)
@@ -64,8 +61,8 @@ class TargetRefused(Exception):
 class HostNotFound(Exception):
     """The host name has no address now."""
 
-    def __init__(self) -> None:
-        super().__init__("the host name cannot be resolved")
+    def __init__(self, problem: str = "cannot be resolved") -> None:
+        super().__init__(f"the host name {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +117,16 @@ class AddressRules:
         if not public or any(address in network for network in _SPECIAL):
             raise TargetRefused("the address is private or reserved")
 
-    def resolve(self, host: str, *, resolve: Resolve | None = None) -> list[str]:
+    def resolve(self, host: str, lookups: Lookups, *, timeout_s: float) -> list[str]:
         """Return the checked IP addresses of a host. One that is not allowed makes all refused.
 
         Raises: HostNotFound, TargetRefused.
         """
         try:
-            texts = (resolve or resolve_name)(host)
+            texts = lookups.resolve(host, timeout_s=timeout_s)
             addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in dict.fromkeys(texts)]
+        except TimeoutError:
+            raise HostNotFound("was not resolved in time") from None
         except (OSError, UnicodeError, ValueError):
             raise HostNotFound from None
         if not addresses:
@@ -149,8 +148,3 @@ def _parse_literal(host: str, *, bracketed: bool) -> IpAddress | None:
         if bracketed or _NUMBER.fullmatch(labels[-1]) or not all(_LABEL.fullmatch(label) for label in labels):
             raise TargetRefused("the host is neither a host name nor an IP address in its usual form") from None
         return None
-
-
-def resolve_name(host: str) -> list[str]:
-    """Return the IP addresses of a host name, as the system resolves it. Raises OSError."""
-    return [str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]

@@ -116,6 +116,12 @@ CHAIN: tuple[Entry, ...] = (
         "removes the fields that `read_mask` does not name; around languages, which needs the translations",
     ),
     Entry(
+        "personal_data",
+        "personal_data",
+        Part.SERVE,
+        "masks personal data for callers that may not read it; inside read_masks, which may remove what it needs",
+    ),
+    Entry(
         "languages",
         "languages",
         Part.SERVE,

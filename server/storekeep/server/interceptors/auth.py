@@ -14,8 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import grpc
 
+from storekeep.server.domain.access_errors import PermissionDenied, TokenExpired, TokenRevoked, Unauthenticated
 from storekeep.server.domain.calls import Caller
-from storekeep.server.domain.errors import PermissionDenied, TokenExpired, TokenRevoked, Unauthenticated
 from storekeep.server.interceptors.chain import Layer, Step
 from storekeep.server.interceptors.credentials import (
     ACCESS_TOKEN,
@@ -111,7 +111,7 @@ class Authenticator(Generic[Claims]):
         if time.time_ns() >= caller.expire_us * 1_000:
             raise TokenExpired
         if permission not in caller.permissions and permission != AUTHENTICATED:
-            raise PermissionDenied(permission)
+            raise PermissionDenied(permission, is_withheld=permission in caller.withheld)
         return caller
 
     def _repeat_rejection(self, key: bytes, version: int) -> None:
@@ -145,7 +145,7 @@ class Authenticator(Generic[Claims]):
                 self._failures.record(get_peer_address(peer), make_credential(ACCESS_TOKEN, token))
             raise
         if self._failures is not None:
-            self._failures.prove(make_credential(ACCESS_TOKEN, token))
+            self._failures.prove(get_peer_address(peer), make_credential(ACCESS_TOKEN, token))
         return claims
 
     def _look_up(self, key: bytes, claims: Claims, version: int) -> Caller:

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from storekeep.server.domain.errors import Unauthenticated
+from storekeep.server.domain.access_errors import Unauthenticated
 from storekeep.server.interceptors.chain import Layer, Step
 from storekeep.server.transport.rpc import Method, Rpc
 

@@ -18,8 +18,11 @@ from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
 from storekeep.server.transport.call_statuses import CallStatus, Metadata
 from storekeep.server.transport.errors import UnknownMethod
 from storekeep.server.transport.executors import CallExecutor
-from storekeep.server.transport.rpc import CheckedCall, Method, Rpc
+from storekeep.server.transport.rpc import BULK, CheckedCall, Method, Rpc
 from storekeep.server.transport.unary import Limit, Route
+
+LIST_FIELD = "page_size"
+"""The field of the requests of lists and searches."""
 
 Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
 """Serves a request: raw bytes outside validation, the parsed message inside it."""
@@ -99,6 +102,9 @@ class Chain(grpc.ServerInterceptor):
         write_pool: Runs mutations; separate, because they mostly wait for a commit and must not delay reads.
         public_pool: Runs methods that need no token, so that a flood of them delays no others; None to use the
             other pools.
+        password_pool: Runs methods that compute the hash of a password, whether public or not; None to use the others.
+        bulk_pool: Runs mutations of the rate limit class BULK, so that neither the thread that checks changes nor the
+            writer converts them; None to use the others.
         mutations: Paths of the RPCs that change data.
         reject: Returns the status that rejects a call, given the method's name and the call's metadata.
         limits: Limits applied before calls are queued; None for no limits.
@@ -115,6 +121,8 @@ class Chain(grpc.ServerInterceptor):
         read_pool: CallExecutor,
         write_pool: CallExecutor,
         public_pool: CallExecutor | None = None,
+        password_pool: CallExecutor | None = None,
+        bulk_pool: CallExecutor | None = None,
         reject: Callable[[str, Metadata], CallStatus],
         limits: CallLimits | None = None,
     ) -> None:
@@ -126,6 +134,8 @@ class Chain(grpc.ServerInterceptor):
         self._read_pool = read_pool
         self._write_pool = write_pool
         self._public_pool = public_pool
+        self._password_pool = password_pool
+        self._bulk_pool = bulk_pool
         self._reject = reject
         self._limits = limits
         self._wrapped_handlers: dict[str, Handler] = {}
@@ -147,6 +157,8 @@ class Chain(grpc.ServerInterceptor):
         method = self._methods.get(path)
         if method is None:
             return handler
+        if handler.response_streaming:  # it would occupy a thread
+            return self._unknown
         wrapped_handler = self._wrapped_handlers[path] = self._wrap(path, method, handler)
         return wrapped_handler
 
@@ -155,23 +167,43 @@ class Chain(grpc.ServerInterceptor):
         routes = {}
         for path, handler in handlers.items():
             method = self._methods.get(path)
-            if method is not None:
+            if method is not None and not handler.response_streaming:
                 pool, reject = self._find_pool(path, method), partial(self._reject, method.name)
-                writes = path in self._mutations
-                serve, serialize = self._build_serve(method, handler, self._layers, writes=writes)
-                lane = pool.make_lane()
+                serve, serialize = self._build_serve(method, handler, self._layers)
+                lane = pool.make_lane(lists=LIST_FIELD in method.request_type.DESCRIPTOR.fields_by_name)
                 admits = pool.admits if lane is None else lane.admits
                 serialize_weighed = serialize if lane is None else lane.track_reply_sizes(serialize)
                 limit = None if self._limits is None else self._limits.limit(method)
                 route = Route(pool.submit_task, admits, serve, serialize_weighed, reject, lane, limit=limit)
-                is_split = writes and pool is self._write_pool  # public methods run whole in their own threads
+                # The other pools run whole calls in threads of their own.
+                is_split = path in self._mutations and pool is self._write_pool
                 routes[path] = self._split_route(route, method, handler) if is_split else route
         return routes
 
+    def build_stream_routes(self, handlers: Mapping[str, Handler]) -> dict[str, Route]:
+        """Return the routes that open the server streams of the contract's services, given gRPC's handlers by path.
+
+        `serve` returns what the servicer returns: a `Subscription`.
+        """
+        routes = {}
+        for path, handler in handlers.items():
+            method = self._methods.get(path)
+            if method is not None and handler.response_streaming:
+                serve, serialize = self._build_serve(method, handler, self._layers)
+                pool, reject = self._read_pool, partial(self._reject, method.name)
+                limit = None if self._limits is None else self._limits.limit(method)
+                routes[path] = Route(pool.submit_task, pool.admits, serve, serialize, reject, limit=limit)
+        return routes
+
     def _find_pool(self, path: str, method: Method) -> CallExecutor:
+        if self._password_pool is not None and method.hashes_passwords:
+            return self._password_pool
         if self._public_pool is not None and method.is_public:
             return self._public_pool
-        return self._write_pool if path in self._mutations else self._read_pool
+        if path not in self._mutations:
+            return self._read_pool
+        is_bulk = method.rate_limit_class == BULK
+        return self._bulk_pool if is_bulk and self._bulk_pool is not None else self._write_pool
 
     def _build_unknown_handler(self) -> Handler:
         """Return the handler of all unknown methods: gRPC's own status for them has no error reason."""
@@ -186,17 +218,15 @@ class Chain(grpc.ServerInterceptor):
         layers = self._layers
         if self._limits is not None:
             layers = (layers[0], self._limits.layer, *layers[1:])
-        behavior, serializer = self._build_serve(method, handler, layers, writes=path in self._mutations)
+        behavior, serializer = self._build_serve(method, handler, layers)
         behavior.experimental_thread_pool = self._find_pool(path, method)  # type: ignore[attr-defined]  # read by grpc
         return grpc.unary_unary_rpc_method_handler(behavior, request_deserializer=None, response_serializer=serializer)
 
-    def _build_serve(
-        self, method: Method, handler: Handler, layers: Sequence[Layer], *, writes: bool
-    ) -> tuple[Serve, Serializer]:
+    def _build_serve(self, method: Method, handler: Handler, layers: Sequence[Layer]) -> tuple[Serve, Serializer]:
         """Return the function that serves a request, given its bytes, and the serializer of its reply."""
         serializer = handler.response_serializer or bytes
         step = _wrap_step(method, layers, self._build_innermost(method, handler))
-        return self._outermost(method, step), _accept_serialized(serializer) if writes else serializer
+        return self._outermost(method, step), _accept_serialized(serializer)
 
     def _split_route(self, route: Route, method: Method, handler: Handler) -> Route:
         """Return a route whose calls are checked in one thread and finished in another."""
@@ -207,9 +237,9 @@ class Chain(grpc.ServerInterceptor):
 
     def _build_innermost(self, method: Method, handler: Handler) -> Step:
         """Return the servicer, wrapped in the layers inside the checks."""
-        servicer = handler.unary_unary
+        servicer: Any = handler.unary_unary or handler.unary_stream
         if servicer is None:
-            raise TypeError(f"{method.name} is not unary")
+            raise TypeError(f"{method.name} has a stream of requests")
 
         def call_servicer(request: Any, context: grpc.ServicerContext, _rpc: Rpc) -> Any:
             return servicer(request, context)
@@ -237,7 +267,7 @@ def _reject_checked(_request: Any, _context: grpc.ServicerContext, _rpc: Rpc) ->
 
 
 def _accept_serialized(serialize: Serializer) -> Serializer:
-    """Return a serializer that passes through the bytes of a reply from another worker."""
+    """Return a serializer that passes through the bytes of a reply: from another worker, or from a servicer."""
 
     def serialize_reply(reply: Any) -> bytes:
         return reply if isinstance(reply, bytes) else serialize(reply)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import grpc
 
-from storekeep.server.domain.errors import Unauthenticated
+from storekeep.server.domain.access_errors import Unauthenticated
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.credentials import (
     ACCESS_TOKEN,
@@ -106,7 +106,8 @@ class EarlyLimits:
                 failures.admit(address, credential)
             if not is_forwarded:  # the forwarding worker has counted it
                 rate_limits.take_address(method, address)
-            return f"{address} proven" if credential is not None and failures.is_proven(credential) else address
+            is_proven = credential is not None and failures.is_proven(address, credential)
+            return f"{address} proven" if is_proven else address
 
         return check
 

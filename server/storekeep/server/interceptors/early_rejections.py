@@ -30,7 +30,8 @@ same prepared bytes, which cost a fifth less CPU, and a longer retry delay."""
 LONG_RETRY_AFTER_MS = 1_000
 KINDS_MAX = 1_000
 """Maximum number of kinds within `LINE_EVERY_S` that are separated by address."""
-OVERLOADED = Overloaded(retry_after_ms=RETRY_AFTER_MS)
+OVERLOADED = {is_read: Overloaded(retry_after_ms=RETRY_AFTER_MS, is_read=is_read) for is_read in (False, True)}
+"""The error of calls that change something (False), and of reads."""
 INCOMPLETE, TOO_LARGE, STOPPING, UNKNOWN = RequestIncomplete(), MetadataTooLarge(), ShuttingDown(), UnknownMethod()
 UNKNOWN_METHOD = "unknown"
 """The name of all unknown methods in the log and the counts; their real names are untrusted input."""
@@ -66,16 +67,21 @@ class EarlyRejections:
     Args:
         write_line: Writes a line of the log.
         counts: Counts the rejected calls.
+        changes: Paths of the methods that change something.
     """
 
-    def __init__(self, write_line: WriteLine, counts: CallCounts) -> None:
+    def __init__(self, write_line: WriteLine, counts: CallCounts, *, changes: frozenset[str]) -> None:
+        self._changes = changes
         self._write_line = write_line
         self._counts = counts
         self._statuses: dict[Exception, bytes] = {
-            error: serialize_shared_status(error) for error in (OVERLOADED, UNKNOWN)
+            error: serialize_shared_status(error) for error in (*OVERLOADED.values(), UNKNOWN)
         }
         self._prepared: dict[Exception, CallStatus] = {
-            OVERLOADED: prepare_rejection(Overloaded(retry_after_ms=LONG_RETRY_AFTER_MS)),
+            **{
+                error: prepare_rejection(Overloaded(retry_after_ms=LONG_RETRY_AFTER_MS, is_read=is_read))
+                for is_read, error in OVERLOADED.items()
+            },
             **{error: prepare_rejection(error) for error in (INCOMPLETE, TOO_LARGE, STOPPING, UNKNOWN)},
         }
         self._rejected: dict[_Kind, _Count] = {}
@@ -103,7 +109,10 @@ class EarlyRejections:
 
     def reject_overload(self, method: str, metadata: Metadata) -> CallStatus:
         """Reject a call because the server is overloaded."""
-        return self.reject(method, OVERLOADED, metadata)
+        return self.reject(method, self._get_overload(f"/{method}"), metadata)
+
+    def _get_overload(self, path: str) -> Overloaded:
+        return OVERLOADED[path not in self._changes]
 
     def unknown(self, metadata: Metadata) -> CallStatus:
         """Reject a call of an unknown method."""
@@ -115,7 +124,7 @@ class EarlyRejections:
 
     def crowded_out(self, path: str) -> CallStatus:
         """Reject a call or a stream of the address that holds the most, because the budget is used up."""
-        return self._reject_tersely(path, OVERLOADED)
+        return self._reject_tersely(path, self._get_overload(path))
 
     def metadata_too_large(self, path: str) -> CallStatus:
         """Reject a call whose metadata is too large."""

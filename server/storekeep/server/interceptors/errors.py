@@ -18,7 +18,7 @@ from storekeep.server.domain.errors import DomainError, FieldViolation
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.error_table import UNKNOWN, UNKNOWN_TEXT, Row, find_row
 from storekeep.server.interceptors.forwarding import ForwardedError
-from storekeep.server.transport.call_statuses import ERROR_DOMAIN, Metadata
+from storekeep.server.transport.call_statuses import ERROR_DOMAIN, CallStatus, Metadata, get_status_number
 from storekeep.server.transport.errors import InvalidFields, RateLimited
 from storekeep.server.transport.rpc import DETAILS_KEY, Method, Rpc
 
@@ -71,6 +71,23 @@ def abort_call(error: Exception, context: grpc.ServicerContext, rpc: Rpc) -> Non
     more = list_error_metadata(error, row)
     context.set_trailing_metadata((("x-request-id", rpc.request_id), (DETAILS_KEY, details), *more))
     context.abort(row.code, text)
+
+
+def make_end_status(error: Exception, *, request_id: str, cursor: str) -> CallStatus:
+    """Return the status that ends an open stream.
+
+    Args:
+        cursor: where to continue; the metadata of the error names it.
+    """
+    row = find_row(error)
+    text = UNKNOWN_TEXT if row is UNKNOWN else shorten(str(error))
+    status = build_status(error, row, text, Rpc("", request_id))
+    info = error_details_pb2.ErrorInfo()
+    status.details[0].Unpack(info)
+    info.metadata["cursor"] = cursor
+    status.details[0].Pack(info)
+    metadata: Metadata = (("x-request-id", request_id), (DETAILS_KEY, status.SerializeToString()))
+    return CallStatus(get_status_number(row.code), text.encode(), metadata + list_error_metadata(error, row))
 
 
 def list_error_metadata(error: Exception, row: Row) -> Metadata:

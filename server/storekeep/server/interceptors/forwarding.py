@@ -266,8 +266,13 @@ def _build_metadata(context: grpc.ServicerContext, rpc: Rpc) -> Metadata:
         raise WriterUnavailable
     metadata: list[tuple[str, str | bytes]] = [("x-request-id", rpc.request_id), (PEER, rpc.peer)]
     for key, value in context.invocation_metadata():
-        if key in ("authorization", "traceparent") and isinstance(value, str):
+        if key == "authorization" and isinstance(value, str):
             metadata.append((key, value))
+    traceparent = rpc.traceparent if rpc.span is None else rpc.span.traceparent
+    if traceparent:
+        metadata.append(("traceparent", traceparent))
+        if rpc.tracestate:
+            metadata.append(("tracestate", rpc.tracestate))
     return tuple(metadata)
 
 

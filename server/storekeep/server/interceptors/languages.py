@@ -37,6 +37,7 @@ def localize_replies(default_language: str) -> Layer:
         def read(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
             reply = serve(request, context, rpc)
             if rpc.accept_language and list_accepted_tags(rpc.accept_language):
+                reply = method.parse_reply(reply)
                 for message in getattr(reply, items) if items else (reply,):
                     _localize(message, rpc.accept_language, default)
             return reply

@@ -19,7 +19,7 @@ LETTERS = (
 """Characters beyond ASCII in an email address, without spaces, signs and private characters."""
 LABEL = f"[A-Za-z0-9{LETTERS}]([A-Za-z0-9{LETTERS}-]{{0,61}}[A-Za-z0-9{LETTERS}])?"
 EMAIL = f"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~{LETTERS}-]+@{LABEL}([.]{LABEL})*"
-PERMISSION = r"[a-z][a-z_]{0,30}\.[a-z][a-z_]{0,30}"
+PERMISSION = r"[a-z][a-z_]{0,30}(\.[a-z][a-z_]{0,30}){1,2}"
 TAG = languages.TAG.removeprefix("^").removesuffix("$")
 
 RULES = {
@@ -39,9 +39,13 @@ WORDS = {
     "([*]|[a-z][a-z_]{0,40}[.]([*]|[a-z][a-z_]{0,40}))": "an event type such as order.placed, order.* or *",
     "https?://[!-~]+": "an HTTP or HTTPS URL without spaces",
     TAG: "a language tag of BCP 47, such as de or pt-BR",
+    "[A-Za-z0-9]{0,20}": "at most 20 letters and digits",
+    "[A-Z2-7]{32,64}": "32 to 64 characters of base 32: capital letters and the digits 2 to 7",
     "[!-~]{1,64}": "1 to 64 printable ASCII characters without spaces",
 }
 """Descriptions of patterns, without anchors, that are not resource names."""
+NOTES = {"orders/ID": '; find an order by its number with a filter such as number = "SK-00000001"'}
+"""What is added to the description of a resource name, because people know the resource by something else."""
 ALL = "ID or -"
 PARTS = ((f"(-|{ID})", ALL), (f"({ID}|-)", ALL), (ID, "ID"), (SKU, "SKU"), (NUMBER, "NUMBER"))
 """Descriptions of the parts of a resource name. A part that also accepts the wildcard `-` comes first."""
@@ -63,4 +67,4 @@ def _describe_name(pattern: str) -> str:
     collection = form.removesuffix(ALL)
     forms = form if collection == form else f"{collection}ID or {collection}-"
     rules = [f"{word} has {RULES[part]}" for part, word in PARTS if part in RULES and word in form]
-    return f"a name like {forms}" + (f", where {', and '.join(rules)}" if rules else "")
+    return f"a name like {forms}" + (f", where {', and '.join(rules)}" if rules else "") + NOTES.get(form, "")

@@ -16,9 +16,9 @@ import grpc
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.transport.errors import RateLimited
-from storekeep.server.transport.rpc import PUBLIC, Method, Rpc
+from storekeep.server.transport.rpc import BULK, PUBLIC, Method, Rpc
 
-READ, WRITE, BULK, ADMIN = "read", "write", "bulk", "admin"
+READ, WRITE, ADMIN = "read", "write", "admin"
 CLASSES = (PUBLIC, READ, WRITE, BULK, ADMIN)
 
 
@@ -53,15 +53,24 @@ class TokenBuckets:
     def take(self, key: str, now_s: float) -> float:
         """Take a token and return 0; if there is none, return the seconds until the next one."""
         with self._lock:
-            full_s = self._full_s.pop(key, 0.0)
-            wait_s = full_s - now_s - self._tolerance_s
-            if wait_s > 0.0:
-                self._full_s[key] = full_s
-                return wait_s
-            self._full_s[key] = max(full_s, now_s) + self._interval_s
-            if len(self._full_s) > self._buckets_max:
-                del self._full_s[next(iter(self._full_s))]
-            return 0.0
+            full_s, wait_s = self._full_s.get(key, 0.0), self.wait_s(key, now_s)
+            self._put(key, full_s if wait_s else max(full_s, now_s) + self._interval_s)
+            return wait_s
+
+    def charge(self, key: str, now_s: float) -> None:
+        """Take a token for what has happened already. An empty bucket owes it, so that many at once gain nothing.
+
+        It owes at most its capacity, so that others with the same key need not wait much longer than the attack.
+        """
+        with self._lock:
+            full_s = max(self._full_s.get(key, 0.0), now_s) + self._interval_s
+            self._put(key, min(full_s, now_s + 2 * (self._tolerance_s + self._interval_s)))
+
+    def _put(self, key: str, full_s: float) -> None:
+        self._full_s.pop(key, None)
+        self._full_s[key] = full_s
+        if len(self._full_s) > self._buckets_max:
+            del self._full_s[next(iter(self._full_s))]
 
     def wait_s(self, key: str, now_s: float) -> float:
         """Return the seconds until the next token; 0 if there is one now."""
@@ -124,7 +133,7 @@ class RateLimits:
 
         def check_limits(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
             if keys is not None:
-                self._take(keys, rpc.caller.api_key, f"{class_} calls per key")
+                self._take(keys, rpc.caller.api_key or rpc.caller.subject, f"{class_} calls per key")
             if accounts is not None:
                 self._take(accounts, rpc.caller.subject, f"{class_} calls per account")
             return serve(request, context, rpc)

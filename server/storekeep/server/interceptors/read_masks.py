@@ -33,7 +33,7 @@ def apply_read_masks(method: Method, serve: Step) -> Step:
         if not request.HasField(FIELD):
             return serve(request, context, rpc)
         mask = parse_read_mask(request.read_mask.paths, resource)
-        reply = serve(request, context, rpc)
+        reply = method.parse_reply(serve(request, context, rpc))
         for message in getattr(reply, items) if items else (reply,):
             _keep(message, mask)
         return reply

@@ -17,6 +17,7 @@ import uuid_utils
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.telemetry.logs import Line
+from storekeep.server.telemetry.traces import CallSpan, Tracer, Value
 from storekeep.server.transport.rpc import CURRENT, CheckedCall, Method, Rpc
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -26,7 +27,8 @@ TRACEPARENT = re.compile(
 """W3C Trace Context: version 00 has four fields, later versions start with them; `ff` and all-zero ids are invalid."""
 PEER = "x-storekeep-peer"
 """Metadata key of the original peer of a forwarded call."""
-KNOWN_METADATA = frozenset({"authorization", "x-request-id", PEER, "traceparent", "accept-language"})
+TRACE_CONTEXT = frozenset({"traceparent", "tracestate"})
+KNOWN_METADATA = TRACE_CONTEXT | {"authorization", "x-request-id", PEER, "accept-language"}
 """The metadata keys that the server reads."""
 DEADLINE_MAX_S = 86_400.0
 """Longer deadlines count as no deadline."""
@@ -73,22 +75,28 @@ class RequestLog:
         write_line: Writes a log line.
         counts: Counts the calls.
         trusts_sockets: Whether peers on a Unix socket are workers of this server, which may set the `PEER` metadata.
+        tracer: Traces the calls; None if they are not traced.
     """
 
-    def __init__(self, write_line: WriteCallLine, counts: CallCounts, *, trusts_sockets: bool) -> None:
+    def __init__(
+        self, write_line: WriteCallLine, counts: CallCounts, *, trusts_sockets: bool, tracer: Tracer | None
+    ) -> None:
+        self._tracer = tracer
         self._write_line = write_line
         self._counts = counts
         self._trusts_sockets = trusts_sockets
 
     def __call__(self, method: Method, serve: Step) -> Callable[[Any, grpc.ServicerContext], Any]:
         """Wrap a whole call, or its checks only: they return a `CheckedCall` if another thread continues the call."""
-        counts, trusts_sockets = self._counts, self._trusts_sockets
+        counts, trusts_sockets, tracer = self._counts, self._trusts_sockets, self._tracer
 
         def log_call(request: Any, context: grpc.ServicerContext) -> Any:
             started_ns = time.perf_counter_ns()
             counts.begin()
             rpc = receive_call(method, context, trusts_sockets=trusts_sockets)
             rpc.started_ns = started_ns
+            if tracer is not None:
+                _start_span(rpc, tracer)
             token = CURRENT.set(rpc)
             continues = False
             try:
@@ -117,11 +125,13 @@ class RequestLog:
         return log_call
 
     def _end(self, rpc: Rpc) -> None:
+        duration_us = (time.perf_counter_ns() - rpc.started_ns) // 1000
+        code = "OK" if rpc.code is OK else rpc.code.name
+        if rpc.span is not None and self._tracer is not None:
+            _end_span(rpc, rpc.span, self._tracer, code=code, duration_us=duration_us)
         if rpc.answered_by_leader:
             self._counts.forward()
             return
-        duration_us = (time.perf_counter_ns() - rpc.started_ns) // 1000
-        code = "OK" if rpc.code is OK else rpc.code.name
         self._counts.end(rpc.method, code, rpc.reason, duration_us)
         if rpc.replayed:
             self._counts.replay()
@@ -129,10 +139,38 @@ class RequestLog:
 
 
 def request_log(
-    write_line: WriteCallLine, counts: CallCounts | None = None, *, trusts_sockets: bool = False
+    write_line: WriteCallLine,
+    counts: CallCounts | None = None,
+    *,
+    trusts_sockets: bool = False,
+    tracer: Tracer | None = None,
 ) -> RequestLog:
     """Return the layer; see `RequestLog`."""
-    return RequestLog(write_line, counts or CallCounts(), trusts_sockets=trusts_sockets)
+    return RequestLog(write_line, counts or CallCounts(), trusts_sockets=trusts_sockets, tracer=tracer)
+
+
+def _read_trace_context(rpc: Rpc, key: str, value: str) -> None:
+    if key == "tracestate":
+        if value.isascii() and value.isprintable():  # a forwarded call cannot carry anything else
+            rpc.tracestate = f"{rpc.tracestate},{value}" if rpc.tracestate else value
+    elif match := TRACEPARENT.fullmatch(value):
+        rpc.traceparent, rpc.trace_id = value, match[1]
+
+
+def _start_span(rpc: Rpc, tracer: Tracer) -> None:
+    rpc.span = tracer.start(rpc.traceparent, rpc.tracestate, is_forwarded=rpc.forwarded)
+    if rpc.span is not None:
+        rpc.trace_id = rpc.span.trace_id
+
+
+def _end_span(rpc: Rpc, span: CallSpan, tracer: Tracer, *, code: str, duration_us: int) -> None:
+    """End the span of a call; if it was forwarded, only the leader's has an exemplar, as it counts the call."""
+    attributes: dict[str, Value] = {"storekeep.request_id": rpc.request_id}
+    if rpc.answered_by_leader:
+        attributes["storekeep.forwarded"] = True
+    if rpc.replayed:
+        attributes["storekeep.replayed"] = True
+    tracer.end(span, method=rpc.method, code=code, reason=rpc.reason, duration_us=duration_us, attributes=attributes)
 
 
 def receive_call(method: Method, context: grpc.ServicerContext, *, trusts_sockets: bool = False) -> Rpc:
@@ -148,8 +186,8 @@ def receive_call(method: Method, context: grpc.ServicerContext, *, trusts_socket
             rpc.request_id = value
         elif key == PEER and from_worker:
             rpc.peer, rpc.forwarded = value, True
-        elif key == "traceparent" and (match := TRACEPARENT.fullmatch(value)):
-            rpc.trace_id = match[1]
+        elif key in TRACE_CONTEXT:
+            _read_trace_context(rpc, key, value)
         elif key == "accept-language":
             rpc.accept_language = f"{rpc.accept_language},{value}" if rpc.accept_language else value
     if not rpc.request_id:

@@ -19,10 +19,12 @@ from storekeep.server.transport.errors import InvalidFields, MalformedMessage, M
 from storekeep.server.transport.rpc import Method, Rpc
 
 NULL = b"\0"
+VALIDATOR = protovalidate.Validator()
+"""Compiles the rules of a message type when it first validates one, and keeps them. Thread-safe."""
 FindViolations = Callable[..., list[Violation]]
 NO_NAME = "an update must name the resource"
-STAND_IN = "-"
-"""The value of required texts that an item of a batch does not change, while it is validated."""
+STAND_IN = "x"
+"""The value of required texts that an item of a batch does not change, and the id in names, while it is validated."""
 
 
 def validate_requests(*, message_size_max_bytes: int) -> Layer:
@@ -30,15 +32,14 @@ def validate_requests(*, message_size_max_bytes: int) -> Layer:
 
     Raises: on a call, MessageTooLarge, MalformedMessage, InvalidFields.
     """
-    validator = protovalidate.Validator()
 
     def layer(method: Method, serve: Step) -> Step:
-        find = Violations(method.request_type.DESCRIPTOR, validator).find
+        find = Violations(method.request_type.DESCRIPTOR, VALIDATOR).find
         check_bounds = WireBounds(method.request_type.DESCRIPTOR).check
         parse: Callable[[bytes], Message] = method.request_type.FromString
         updated_field = find_updated_field(method.request_type)
         batched_field = find_batched_field(method.request_type)
-        updates = BatchUpdates(method.request_type, batched_field, validator) if batched_field else None
+        updates = BatchUpdates(method.request_type, batched_field, VALIDATOR) if batched_field else None
 
         def validate(raw: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
             if len(raw) > message_size_max_bytes:
@@ -97,6 +98,12 @@ def _check_update(request: Any, updated_field: str, find: FindViolations, *, has
     return violations
 
 
+def _make_stand_in(field: str, *, is_reference: bool) -> str:
+    """Return a valid text for a required field. A field `product` is a reference to one of `products`."""
+    collection = f"{field}s"
+    return f"{collection}/{STAND_IN}" if is_reference else STAND_IN
+
+
 class BatchUpdates:
     """Validates the items of a batch update (AIP-234) in the fields that they change; see `_check_update`.
 
@@ -114,9 +121,12 @@ class BatchUpdates:
         items: Any = request_type.DESCRIPTOR.fields_by_name["requests"].message_type
         resource = GetMessageClass(items.fields_by_name[updated_field].message_type)()
         self._find = Violations(request_type.DESCRIPTOR, validator).find
-        self._required = [
-            field for field, _ in Violations(resource.DESCRIPTOR, validator).find(resource, has_null=False)
-        ]
+        find = Violations(resource.DESCRIPTOR, validator).find
+        required = [field for field, _ in find(resource, has_null=False)]
+        for name in required:
+            setattr(resource, name, STAND_IN)
+        references = {field for field, _ in find(resource, has_null=False)}
+        self._stand_ins = {name: _make_stand_in(name, is_reference=name in references) for name in required}
 
     def find(self, request: Any, *, has_null: bool) -> list[Violation]:
         """Return at most `VIOLATIONS_MAX` violations."""
@@ -141,9 +151,9 @@ class BatchUpdates:
             for field, _ in resource.ListFields():
                 if field.name not in changed and field.name not in ("name", "etag"):
                     resource.ClearField(field.name)
-        for name in self._required:
+        for name, text in self._stand_ins.items():
             if name not in changed and not getattr(resource, name):
-                setattr(resource, name, STAND_IN)
+                setattr(resource, name, text)
 
     def _get_resource(self, item: Any) -> Any:
         return getattr(item, self._updated_field)

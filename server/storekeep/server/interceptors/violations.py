@@ -16,7 +16,7 @@ from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from storekeep.server.interceptors.patterns import describe_pattern
+from storekeep.server.interceptors.rule_texts import describe_items_max, explain_rule
 
 VIOLATIONS_MAX = 20
 """Maximum number of reported violations; a status has no room for more."""
@@ -88,7 +88,7 @@ class Violations:
                 yield _join_path(path, field), problem
         for names, items_max in lists.items():
             if items_max and len(_items(message, names)) > items_max:
-                yield _join_path(path, ".".join(names)), f"must contain no more than {items_max} item(s)"
+                yield _join_path(path, ".".join(names)), describe_items_max(items_max)
             for number, element in enumerate(_items(message, names)):
                 if self._validator.collect_violations(element, fail_fast=True):
                     yield from self._iterate_violations(element, f"{_join_path(path, '.'.join(names))}[{number}]")
@@ -148,6 +148,7 @@ class _Times(NamedTuple):
     inner: tuple[tuple[str, bool, _Times], ...]
 
 
+@cache
 def _find_times(descriptor: Descriptor) -> _Times | None:
     """Return the durations and timestamps in a message type; None if it has none."""
     own, inner = [], []
@@ -231,14 +232,4 @@ def _describe_violation(violation: protovalidate.Violation) -> Violation:
         subscript = element.subscript
         if subscript is not None:
             path += f"[{subscript.value}]"
-    return path, _explain_rule(violation)
-
-
-def _explain_rule(violation: protovalidate.Violation) -> str:
-    """Return the problem in words, without regular expressions or enum numbers."""
-    rule, value = violation.proto.rule_id, violation.rule_value
-    if rule == "string.pattern":
-        return describe_pattern(value)
-    if rule.endswith(".not_in"):
-        return "must not be 0" if list(value) == [0] else "is a value that only the server may set"
-    return violation.proto.message or rule
+    return path, explain_rule(violation)

@@ -7,11 +7,13 @@ the time to parse and validate an accepted request is bounded.
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple, NoReturn
 
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from storekeep.server.interceptors.rule_texts import describe_items_max
 from storekeep.server.transport.errors import InvalidFields, MalformedMessage
 
 SCAN_FROM_BYTES = 1_024
@@ -26,6 +28,9 @@ ITEMS_MAX = 100
 GROUPS_MAX = 100
 """Maximum nesting of unknown groups; the limit of protobuf itself."""
 VARINT_BYTES_MAX = 10
+TAG_BYTES_MAX = 5
+"""Maximum bytes of a tag or a length; the limit of protobuf itself. Two are enough for each tag of the contract: each
+byte after them, and each byte of padding, counts as a field, because it takes as long to read."""
 VARINT, FIXED64, LENGTH, GROUP_START, GROUP_END, FIXED32 = range(6)
 CONTINUATION_BIT = 0x80
 """The bit of a varint's byte that is set if another byte follows."""
@@ -80,7 +85,7 @@ class WireBounds:
     """
 
     def __init__(self, descriptor: Any) -> None:
-        self._fields = _build_field_table(descriptor, {})
+        self._fields = _build_field_table(descriptor)
         self._fields_max = BATCH_FIELDS_MAX if "requests" in descriptor.fields_by_name else FIELDS_MAX
 
     def check(self, raw: bytes) -> None:
@@ -96,13 +101,23 @@ class WireBounds:
             raise MalformedMessage from None
 
 
-def _build_field_table(descriptor: Descriptor, tables: dict[str, _Fields]) -> _Fields:
+_tables: dict[Descriptor, _Fields] = {}
+"""Message type -> table of its fields: requests have many messages in common."""
+_tables_lock = threading.Lock()
+
+
+def _build_field_table(descriptor: Descriptor) -> _Fields:
     """Return the table of a message's fields; a recursive message refers to its own table."""
-    if descriptor.full_name in tables:
-        return tables[descriptor.full_name]
-    table = tables[descriptor.full_name] = {}
+    with _tables_lock:
+        return _build_inner_table(descriptor)
+
+
+def _build_inner_table(descriptor: Descriptor) -> _Fields:
+    if descriptor in _tables:
+        return _tables[descriptor]
+    table = _tables[descriptor] = {}
     for field in descriptor.fields:
-        inner = None if field.message_type is None else _build_field_table(field.message_type, tables)
+        inner = None if field.message_type is None else _build_inner_table(field.message_type)
         packed = field.is_repeated and field.type not in UNPACKED
         table[field.number] = _Field(field.name, _read_items_max(field), inner, packed, FIXED_BYTES.get(field.type, 0))
     return table
@@ -134,7 +149,8 @@ def _scan(raw: bytes, fields: _Fields | None, fields_max: int) -> None:  # noqa:
         tag = raw[position]
         position += 1
         if tag >= CONTINUATION_BIT:
-            tag, position = _read_varint(raw, position - 1)
+            tag, position, excess = _read_tag(raw, position - 1)
+            field_count += excess
         field_count += 1
         if field_count > fields_max:
             raise InvalidFields([(_build_path(frames), f"the request has more than {fields_max} fields")])
@@ -144,7 +160,8 @@ def _scan(raw: bytes, fields: _Fields | None, fields_max: int) -> None:  # noqa:
             length = raw[position]
             position += 1
             if length >= CONTINUATION_BIT:
-                length, position = _read_varint(raw, position - 1)
+                length, position, excess = _read_tag(raw, position - 1)
+                field_count += excess
             start = position
             position += length
             if position > end:
@@ -170,24 +187,24 @@ def _scan(raw: bytes, fields: _Fields | None, fields_max: int) -> None:  # noqa:
             counts[number] = count = counts.get(number, 0) + items  # type: ignore[operator]  # of a repeated field
             if count > field.items_max:
                 _raise_too_many_items(frames, field)
-        if field.fields is not None and kind == LENGTH:
+        if field.fields is not None and kind == LENGTH and position > start:
             frames.append(_Frame(end, fields, counts, field))
             # Occurrences of a field that is not repeated are merged into one message.
             counts = {} if field.items_max else counts.setdefault(number, {})  # type: ignore[assignment]
             fields, position, end = field.fields, start, position
 
 
-def _read_varint(raw: bytes, position: int) -> tuple[int, int]:
-    """Return the varint at a position, and the position after it.
+def _read_tag(raw: bytes, position: int) -> tuple[int, int, int]:
+    """Return the tag or length at a position, the position after it, and the fields that it counts as besides.
 
     Raises: MalformedMessage, IndexError.
     """
     number = 0
-    for index in range(VARINT_BYTES_MAX):
+    for index in range(TAG_BYTES_MAX):
         byte = raw[position + index]
         number |= (byte & ~CONTINUATION_BIT) << 7 * index
         if byte < CONTINUATION_BIT:
-            return number, position + index + 1
+            return number, position + index + 1, index if byte == 0 else index - 1
     raise MalformedMessage
 
 
@@ -198,7 +215,7 @@ def _count_packed(payload: bytes, element_bytes: int) -> int:
 
 def _raise_too_many_items(frames: list[_Frame], field: _Field) -> NoReturn:
     path = ".".join(filter(None, (_build_path(frames), field.name)))
-    raise InvalidFields([(path, f"must contain no more than {field.items_max} item(s)")])
+    raise InvalidFields([(path, describe_items_max(field.items_max))])
 
 
 def _build_path(frames: list[_Frame]) -> str:

@@ -1,1 +1,1 @@
-"""Background jobs of the process that writes to the database."""
+"""Background jobs: most run in the leader, which writes to the database, and `ProviderKeysJob` in every process."""

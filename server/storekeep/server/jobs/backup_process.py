@@ -20,11 +20,12 @@ from storekeep.server.domain.integrity.copies import verify_copy
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.keys.encryption import DecryptionFailed
 from storekeep.server.domain.keys.keyrings import Keyring
-from storekeep.server.jobs.backups import NAME_FORMAT, BackupRequest, find_expired, list_backups
+from storekeep.server.jobs.backups import NAME_FORMAT, BackupRequest, find_expired, find_expired_keys, list_backups
 from storekeep.server.runtime.files import sync
-from storekeep.server.store.backups import BackupRefused, back_up
+from storekeep.server.store.backups import BackupRefused, back_up, get_keys_path
 from storekeep.server.store.errors import StoreError
 from storekeep.server.store.schema import SchemaError
+from storekeep.server.store.sqlite.key_backups import move_keys
 
 NICENESS = 10
 """How much the process yields to the server (nice(2))."""
@@ -59,14 +60,19 @@ def make_scheduled_backup(request: BackupRequest) -> Path:
     backup = folder / time.strftime(NAME_FORMAT, time.gmtime())
     copy = backup.with_name(f"{backup.name}{UNVERIFIED}")
     failed = sorted(folder.glob(f"storekeep-*.db{UNVERIFIED}"))
-    back_up(Path(plan.database), to=copy)
-    _delete_copies(failed[1:])  # only now that there is a later one
+    back_up(Path(plan.database), to=copy, with_keys=True)
     chain = AuditChain(Keyring(lambda: tuple(secret.encode() for secret in request.secrets)))
-    verify_copy(copy, chain)
+    try:
+        _delete_copies(failed[1:])  # only now that there is a later one
+        verify_copy(copy, chain)
+    finally:
+        move_keys(copy, to=get_keys_path(backup))
     sync(copy)
     copy.rename(backup)
     sync(folder)
     _delete_copies(failed[:1])
+    for expired in find_expired_keys(folder, keep_days=plan.keep_keys_days, now_s=time.time()):
+        expired.unlink(missing_ok=True)
     backups = list_backups(folder)
     for expired in find_expired(backups, keep=plan.keep, keep_days=plan.keep_days, now_s=time.time()):
         expired.unlink(missing_ok=True)

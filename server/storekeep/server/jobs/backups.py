@@ -46,6 +46,7 @@ class BackupPlan(msgspec.Struct, frozen=True):
         time_of_day: UTC, such as `03:30`; empty if they are made at an interval.
         keep: number of backups to keep.
         keep_days: maximum age of kept backups in days; 0 for any. The newest is always kept.
+        keep_keys_days: maximum age of kept keys files in days. The newest is always kept.
     """
 
     database: str
@@ -54,6 +55,7 @@ class BackupPlan(msgspec.Struct, frozen=True):
     time_of_day: str
     keep: int
     keep_days: float
+    keep_keys_days: float = 7.0
 
 
 class BackupRequest(msgspec.Struct, frozen=True):
@@ -137,6 +139,19 @@ def find_expired(backups: list[Path], *, keep: int, keep_days: float, now_s: flo
     for number, path in enumerate(backups):
         is_old = keep_days > 0 and parse_backup_time(path) < now_s - keep_days * DAY_S
         if number and (number >= keep or is_old):
+            yield path
+
+
+def find_expired_keys(folder: Path, *, keep_days: float, now_s: float) -> Iterator[Path]:
+    """Yield the keys files that are no longer kept: the newest one restores every backup.
+
+    Args:
+        keep_days: maximum age in days. The newest is always kept.
+        now_s: seconds since 1970.
+    """
+    files = sorted(folder.glob("storekeep-*.keys"), reverse=True)
+    for path in files[1:]:
+        if parse_backup_time(path.with_suffix(".db")) < now_s - keep_days * DAY_S:
             yield path
 
 

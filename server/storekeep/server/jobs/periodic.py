@@ -90,10 +90,15 @@ class PeriodicJob:
             self._try_once()
         self._thread.start()
 
+    @property
+    def was_started(self) -> bool:
+        """Whether `start` was called."""
+        return self._thread.ident is not None
+
     def stop(self) -> None:
         """Stop after the running transaction; do nothing if the thread was never started."""
         self._stop.set()
-        if self._thread.ident is not None:
+        if self.was_started:
             self._thread.join(timeout=STOP_TIMEOUT_S)
 
     def _run(self) -> None:
@@ -107,6 +112,11 @@ class PeriodicJob:
             if str(error) != self._problem:  # log a repeated failure once
                 log.warning(self._failure_message, extra={"problem": str(error)})
             self._problem = str(error)
+            return
+        except Exception as error:  # one that nobody expected must not end the job until a restart
+            if repr(error) != self._problem:
+                log.error(self._failure_message, exc_info=error)
+            self._problem = repr(error)
             return
         self._problem = ""
         if count:

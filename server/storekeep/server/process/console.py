@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storekeep.server.config import Settings
-from storekeep.server.domain.samples import CUSTOMER, ORDER_CURRENCY, ORDER_LINES, has_sample, load_sample
 from storekeep.server.process.addresses import format_login_options
+from storekeep.server.process.lines import print_line
 from storekeep.server.runtime.file_modes import check_data_dir
 from storekeep.server.runtime.files import create_file
 from storekeep.server.runtime.secrets import create_private_file
@@ -23,16 +23,6 @@ from storekeep.server.store.engine import Store
 ADMIN_KEY_FILE = "admin.key"
 
 log = logging.getLogger("storekeep.server")
-
-
-def print_line(line: str) -> None:
-    """Print a line to standard output."""
-    print(replace_unprintable(line), flush=True)  # noqa: T201 - output of the command
-
-
-def replace_unprintable(text: str) -> str:
-    """Return `text` without control characters: names of files and resources may contain terminal commands."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def warn_about_open_data_dir(settings: Settings) -> None:
@@ -66,6 +56,8 @@ def load_sample_if_requested(store: Store, *, requested: bool) -> bool:
     """
     if not requested:
         return False
+    from storekeep.server.domain.samples import has_sample, load_sample  # loads the domain of orders
+
     if load_sample(store):
         print_line("Loaded the sample catalogue: the tea shop Kettle & Crumb.")
     return has_sample(store)
@@ -85,6 +77,8 @@ def announce_server(
         address_file: path of the file, which is removed at the end; None: write no file.
     """
     print_line(f"Storekeep is listening on {address}. Press Ctrl-C to stop.")
+    if settings.log_file is not None:
+        print_line(f"The log is in {settings.log_file}.")
     if status_address:
         print_line(f"Metrics and health: http://{status_address}/metrics and /readyz")
     if has_sample:
@@ -98,6 +92,8 @@ def announce_server(
 
 def format_first_commands(address: str, *, settings: Settings) -> str:
     """Return the commands that log in and place a first order, runnable from the working directory."""
+    from storekeep.server.domain.samples import CUSTOMER, ORDER_CURRENCY, ORDER_LINES
+
     login = format_login_options(address, settings=settings, key_file=settings.data_dir / ADMIN_KEY_FILE)
     storekeep = _find_command("storekeep")
     lines = " ".join(f"--line {sku}={units}" for sku, units in ORDER_LINES)
@@ -110,12 +106,14 @@ def format_first_commands(address: str, *, settings: Settings) -> str:
 
 
 def _find_command(name: str) -> str:
-    """Return the name of a command of this installation if it is on PATH, otherwise its path."""
-    installed = Path(sysconfig.get_path("scripts"), name)
-    if shutil.which(name) == str(installed):
-        return name
-    directory = Path.cwd()
-    return str(installed.relative_to(directory) if installed.is_relative_to(directory) else installed)
+    """Return the path of a command of this installation, relative to the working directory if it is below.
+
+    Outside of it, return only the name if PATH finds it. Below, another terminal may have another PATH.
+    """
+    installed, directory = Path(sysconfig.get_path("scripts"), name), Path.cwd()
+    if installed.is_relative_to(directory):
+        return str(installed.relative_to(directory))
+    return name if shutil.which(name) == str(installed) else str(installed)
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ Each finding is one line that says what to do. Inspections change nothing and ne
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from storekeep.server.runtime.ports import is_loopback
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import check_schema
 from storekeep.server.store.urls import parse_sqlite_path
-from storekeep.server.transport.tls import allows_usage
+from storekeep.server.transport.tls import UnusableCertificate, allows_usage, read_revocation_lists
 
 EXPIRY_NOTICE = timedelta(days=30)
 """Warn this long before a certificate expires: when 90-day certificates of Let's Encrypt are due for renewal."""
@@ -39,6 +40,7 @@ def inspect(loaded: LoadedSettings) -> list[str]:
         *inspect_listeners(settings),
         *inspect_files(loaded),
         *inspect_certificates(settings),
+        *inspect_revocation_lists(settings),
         *inspect_admin_key(settings),
     ]
 
@@ -69,18 +71,19 @@ def inspect_files(loaded: LoadedSettings) -> Iterator[str]:
 
 
 def _find_private_files(loaded: LoadedSettings) -> list[Path]:
-    """Return paths that only the server should read: data directory, its files, keys, settings file with secrets."""
+    """Return paths that only the server should read: data directory, backups, files, keys, settings with secrets."""
     settings = loaded.settings
     paths = [settings.data_dir, *sorted(settings.data_dir.glob("*"))[:FILES_MAX]] if settings.data_dir.is_dir() else []
     database = parse_sqlite_path(settings.database)
     if database is not None:
         paths += [path for path in (database, database.with_name(f"{database.name}-wal")) if path.exists()]
-    if settings.tls_private_key_file is not None:
-        paths.append(settings.tls_private_key_file)
-    for name in ("secret", "secret_previous", "database_url", "database_replica_urls"):
+        paths += [settings.backups_dir, *sorted(settings.backups_dir.glob("storekeep-*"))[:FILES_MAX]]
+    paths += [path for path in (settings.tls_private_key_file, settings.kms_token_file) if path is not None]
+    for name in ("secret", "secret_previous", "kek", "kek_previous", "database_url", "database_replica_urls"):
         if loaded.origins[name] not in NON_FILE_ORIGINS:
             paths.append(Path(loaded.origins[name]))
-    private = [path for path in paths if path.is_file() or path == settings.data_dir]
+    folders = (settings.data_dir, settings.backups_dir)
+    private = [path for path in paths if path.is_file() or (path in folders and path.is_dir())]
     return list(dict.fromkeys(private))
 
 
@@ -111,6 +114,19 @@ def _inspect_lifetime(path: Path, certificate: x509.Certificate) -> Iterator[str
         yield f"{path}: {subject} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ}"
 
 
+def inspect_revocation_lists(settings: Settings) -> Iterator[str]:
+    """Yield a finding for each list of revoked certificates that should have been replaced by now."""
+    path = settings.tls_client_crl_file
+    if path is None:
+        return
+    with contextlib.suppress(UnusableCertificate):  # `obstacles` reports it
+        for crl in read_revocation_lists(path):
+            end = crl.next_update_utc
+            if end is not None and end < datetime.now(UTC):
+                issuer = crl.issuer.rfc4514_string()
+                yield f"{path}: the list of {issuer} was to be replaced by {end:%Y-%m-%d %H:%M:%SZ}; openssl ca -gencrl"
+
+
 def inspect_admin_key(settings: Settings) -> Iterator[str]:
     """Yield a finding if `admin.key` still exists although another administrator has a key."""
     path = settings.data_dir / ADMIN_KEY_FILE
@@ -121,8 +137,8 @@ def inspect_admin_key(settings: Settings) -> Iterator[str]:
         check_schema(settings.database)
         with closing(open_store(settings.database, limits=settings.database_limits)) as store:
             others = count_other_keys(store, lookup_id, role_id=ADMIN)
-    except STARTUP_ERRORS as error:
-        yield f"{path}: still exists; cannot tell whether it is needed ({type(error).__name__})"
+    except STARTUP_ERRORS:
+        yield f"{path} still exists, and the database does not tell whether it is needed; mend the database first"
         return
     if others:
         yield f"{path}: still exists although other administrators have keys; move it to your secret store"

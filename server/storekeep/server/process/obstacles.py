@@ -5,6 +5,7 @@ Each is one line, in the words of `serve`. Only what depends on a running server
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import tempfile
@@ -24,7 +25,9 @@ from storekeep.server.store.schema import check_schema
 from storekeep.server.store.urls import parse_sqlite_path
 from storekeep.server.telemetry.logs import open_log_file
 from storekeep.server.transport.tls import RevokedCertificates, load_tls_credentials
-from storekeep.server.wiring.access import read_keyring
+from storekeep.server.wiring.data_keys import check_data_keys
+from storekeep.server.wiring.keyrings import read_keyring
+from storekeep.server.wiring.otel import check_otel
 
 
 def find_obstacles(loaded: LoadedSettings) -> list[str]:
@@ -37,6 +40,7 @@ def find_obstacles(loaded: LoadedSettings) -> list[str]:
         check_backup_dir,
         load_tls_credentials,
         _check_revocation_lists,
+        check_otel,
         _check_database_and_secret,
     )
     obstacles = []
@@ -96,6 +100,8 @@ def _require_writable_dir(path: Path) -> None:
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not existing.is_dir():
         raise NotADirectoryError(None, "Not a directory", str(existing))
+    if os.statvfs(existing).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(existing))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(None, "Permission denied", str(existing))
     try:  # root passes the check above even where nothing can be created, such as in /proc
@@ -121,6 +127,7 @@ def _check_database_and_secret(settings: Settings) -> None:
     check_schema(settings.database)
     with closing(open_store(settings.database, limits=replace(settings.database_limits, pool_size=1))) as store:
         store.read(keyring.read_current)
+        check_data_keys(settings, store)
 
 
 def _check_addresses(settings: Settings) -> Iterator[str]:

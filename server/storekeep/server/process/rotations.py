@@ -15,7 +15,8 @@ from storekeep.server.runtime.secrets import (
     end_rotation,
 )
 from storekeep.server.store.engine import Store
-from storekeep.server.wiring.access import make_keyring, rotate_secret
+from storekeep.server.wiring.access import rotate_secret
+from storekeep.server.wiring.keyrings import make_keyring
 
 NAMES_MAX = 20
 """Maximum number of API keys to name in a message."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 from functools import partial
 from pathlib import Path
@@ -55,23 +54,22 @@ def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | 
         check_addresses(settings)
         check_schema(settings.database)
         ignore_unused_signals()
-        with block_signals():
-            logs = Logs(level=settings.log_level, file=settings.log_file, queue_max=settings.log_queue_max)
-            stop = stop_on_signals(logs)
-            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            warn_about_open_data_dir(settings)
-            _reload_on_signal(loaded, stop, logs)
-            app = App(settings, logs=logs)
-            freeze_gc()
-            try:
-                if app.install(keep=partial(write_admin_key, data_dir=settings.data_dir)):
-                    print_admin_key_path(settings.data_dir)
-                has_sample = load_sample_if_requested(app.store, requested=sample)
-                status_server = StatusServer(settings.metrics_listen, lambda: _read_status(app))
-                address = app.start()
-            except Exception:
-                app.close()
-                raise
+        block_signals()
+        logs = Logs(level=settings.log_level, file=settings.log_file, queue_max=settings.log_queue_max)
+        stop = stop_on_signals(logs, on_hangup=partial(_reload, loaded, logs))
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        warn_about_open_data_dir(settings)
+        app = App(settings, logs=logs)
+        freeze_gc()
+        try:
+            if app.install(keep=partial(write_admin_key, data_dir=settings.data_dir)):
+                print_admin_key_path(settings.data_dir)
+            has_sample = load_sample_if_requested(app.store, requested=sample)
+            status_server = StatusServer(settings.metrics_listen, lambda: _read_status(app))
+            address = app.start()
+        except Exception:
+            app.close()
+            raise
         with announce_server(
             address,
             status_address=status_server.address,
@@ -91,17 +89,16 @@ def _read_status(app: App) -> ServerStatus:
     return ServerStatus((WorkerStatus(number=0, process_id=os.getpid(), state=report.state, report=report),))
 
 
-def _reload_on_signal(loaded: LoadedSettings, stop: threading.Event, logs: Logs) -> None:
-    """On SIGHUP, reopen the log file and log what a restart would change: one process cannot replace itself."""
-
-    def on_signal(_number: int, _frame: object) -> None:
-        if is_terminal_closed():
-            stop.set()
-            return
-        logs.reopen()
-        new = reload_settings(loaded)
-        if new is not None:
-            changed = changed_settings(loaded.settings, new.settings)
-            log.warning("settings wait for a restart; TLS files reload automatically", extra={"settings": changed})
-
-    signal.signal(signal.SIGHUP, on_signal)
+def _reload(loaded: LoadedSettings, logs: Logs, stop: threading.Event) -> None:
+    """Reopen the log file and log what a restart would change: one process cannot replace itself."""
+    if is_terminal_closed():
+        stop.set()
+        return
+    logs.reopen()
+    new = reload_settings(loaded)
+    if new is None:
+        return
+    if changed := changed_settings(loaded.settings, new.settings):
+        log.warning("settings wait for a restart; TLS files reload automatically", extra={"settings": changed})
+    else:
+        log.info("no settings have changed")

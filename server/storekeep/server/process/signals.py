@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping
 
 from storekeep.server.domain.keys.encryption import DecryptionFailed
 from storekeep.server.runtime.file_modes import ExposedFile
+from storekeep.server.runtime.key_encryption import KeyUnknown, UnwrapFailed
 from storekeep.server.runtime.ports import AddressTaken
 from storekeep.server.runtime.secrets import WeakSecret
 from storekeep.server.store.errors import StoreError
 from storekeep.server.store.locks import DatabaseInUse
 from storekeep.server.store.schema import SchemaError
 from storekeep.server.telemetry.logs import Logs
+from storekeep.server.telemetry.otel_variables import UnusableTelemetry
 from storekeep.server.transport.tls import UnusableCertificate
 
 GC_THRESHOLD = 20_000
@@ -33,11 +34,16 @@ STARTUP_ERRORS = (
     OSError,
     SchemaError,
     DecryptionFailed,
+    KeyUnknown,
     StoreError,
+    UnwrapFailed,
     UnusableCertificate,
+    UnusableTelemetry,
     WeakSecret,
 )
 """Errors that keep a server from starting, reported in one line. Any other is a defect and prints a traceback."""
+
+log = logging.getLogger("storekeep.server")
 
 
 def describe_error(error: Exception) -> str:
@@ -73,29 +79,49 @@ def ignore_unused_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-@contextmanager
-def block_signals() -> Iterator[None]:
-    """Block the signals in every thread that starts in the meantime, so that only this thread receives them.
-
-    The kernel may deliver a signal to any thread, but Python handles it only when the main thread wakes up.
-    """
+def block_signals() -> None:
+    """Block the signals in this thread and in every one that starts later; `receive_signals` takes them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def stop_on_signals(logs: Logs) -> threading.Event:
-    """Return an event that the first signal sets. The second signal writes the log and ends the process at once."""
+def receive_signals(handlers: Mapping[int, Callable[[int], None]]) -> None:
+    """Start a thread that calls the handler of each received signal with its number, one after the other.
+
+    A handler of `signal.signal` runs inside whatever the main thread is doing. If it needs a lock that the main thread
+    holds, such as that of an event or of the log, it waits forever. A thread waits until the lock is free.
+
+    Args:
+        handlers: the handler of each signal to receive. Every thread of the process must block these signals.
+    """
+
+    def receive() -> None:
+        while True:
+            number = signal.sigwait(handlers)
+            try:
+                handlers[number](number)
+            except Exception:  # the next signal must be received
+                log.exception("the handler of a signal failed", extra={"signal": int(number)})
+
+    threading.Thread(target=receive, name="signals", daemon=True).start()
+
+
+def stop_on_signals(logs: Logs, *, on_hangup: Callable[[threading.Event], None] | None = None) -> threading.Event:
+    """Return an event that the first signal sets. The second signal writes the log and ends the process at once.
+
+    Args:
+        logs: written before the second signal ends the process.
+        on_hangup: called with the event on SIGHUP; None if the process ignores that.
+    """
     stop = threading.Event()
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
+    def on_signal(number: int) -> None:
         if stop.is_set():
             logs.close()
             os._exit(128 + number)
         stop.set()
 
-    for number in STOP_SIGNALS:
-        signal.signal(number, on_signal)
+    handlers: dict[int, Callable[[int], None]] = dict.fromkeys(map(int, STOP_SIGNALS), on_signal)
+    if on_hangup is not None:
+        handlers[signal.SIGHUP] = lambda _: on_hangup(stop)
+    receive_signals(handlers)
     return stop

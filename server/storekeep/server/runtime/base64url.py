@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import base64
+from binascii import b2a_base64
+
+URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def encode(data: bytes) -> str:
     """Return the base64url text of bytes."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return encode_ascii(data).decode()
+
+
+def encode_ascii(data: bytes) -> bytes:
+    """Return the base64url text of bytes in ASCII."""
+    return b2a_base64(data, newline=False).translate(URL_SAFE, b"=")
 
 
 def decode(text: str) -> bytes:

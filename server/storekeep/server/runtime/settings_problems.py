@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from storekeep.server.runtime.languages import TAG
+from storekeep.server.runtime.setting_names import PREFIX
+
+SIMILARITY_MIN = 0.75
+"""Minimum similarity for a setting to be suggested, where 1 is equality: `listn` and `listen` have 0.91."""
 
 RATES = r"^( *(public|read|write|bulk|admin)=[0-9]{1,7}(\.[0-9]{1,3})?)*$"
 ORDER_NUMBERS = r"^[A-Za-z0-9_./-]{0,20}\{sequence(:0[1-9][0-9]?d)?\}[A-Za-z0-9_./-]{0,20}$"
@@ -48,8 +53,24 @@ def describe_problem(problem: Any, setting: str) -> str:
     context: dict[str, Any] = problem.get("ctx", {})
     if problem["type"] == "string_pattern_mismatch":
         return PATTERN_WORDS[context["pattern"]]
+    if problem["type"] == "value_error":
+        return str(context["error"])
     text = TEXTS.get(problem["type"])
     if text is None:
         return f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
     described = text.format(**context).replace("''", "empty")
     return f"{described} or {OTHER_WORDS[setting]}" if setting in OTHER_WORDS else described
+
+
+def describe_unknown(place: str, name: str, known: Iterable[str]) -> str:
+    """Return a line about a setting that does not exist, with the one that may be meant.
+
+    Args:
+        place: the variable, or the place in a settings file.
+        name: the setting, such as `read_thread`.
+    """
+    close = get_close_matches(name, list(known), n=1, cutoff=SIMILARITY_MIN)
+    prefix = PREFIX if place.startswith(PREFIX) else ""
+    named = "" if prefix else f": {name}"
+    suggestion = f"; did you mean {prefix + close[0].upper() if prefix else close[0]}?" if close else ""
+    return f"{place}: no such setting{named}{suggestion}"

@@ -10,11 +10,22 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-WORDS_VERSION = "1"
+WORDS_VERSION = "2"
 """Changes with every change of the words: indexes must then be rebuilt, and page tokens of before are invalid."""
 WORD_LENGTH_MAX = 64
 """Characters of a word that count. Longer words are cut, in documents and in queries."""
+CHARACTERS_PER_WORD = 5
+"""The characters of texts that are read for each word that a document may have."""
+DECOMPOSED_MAX = 3
+"""Characters that each of a document's may decompose to on average, as those of Korean do; a few have 18."""
+FOLDS_MAX = 100_000
+"""Code points whose folded form is remembered, in some 10 MB: more than all scripts in use have."""
+MARKS_MAX = 30
+"""Marks and signs in a row that count, as in Unicode's stream-safe format (UAX #15). To sort more of them takes
+quadratic time."""
+TOO_MANY_MARKS = re.compile(rf"((?:[^\w\s]|[\uff9e\uff9f]){{{MARKS_MAX}}})(?:[^\w\s]|[\uff9e\uff9f])+")
 GRAM_UNITS = 3
 """Length of an n-gram, in characters with their marks."""
 JOINT = "\x01"
@@ -88,7 +99,7 @@ class _Folds(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         folded = _fold_character(chr(code))
-        if code < 0x10000:  # bounds the memory
+        if len(self) < FOLDS_MAX:
             self[code] = folded
         return folded
 
@@ -108,17 +119,24 @@ def _fold_character(character: str) -> str:
 FOLDS = _Folds()
 
 
-def list_words(texts: Iterable[str]) -> set[str]:
-    """Return all words by which a document with these texts is found.
+def list_words(texts: Iterable[str], *, words_max: int) -> set[str]:
+    """Return the words by which a document with these texts is found: the first of them, in the order of the texts.
 
     Each is at most `WORD_LENGTH_MAX` characters long, folded, and has no space and no ASCII sign.
+
+    Args:
+        words_max: the most words to return. They are read from `CHARACTERS_PER_WORD` times as many characters.
     """
-    words: set[str] = set()
+    words: dict[str, None] = {}
+    left = words_max * CHARACTERS_PER_WORD
     for text in texts:
-        for spelling in (text, _spell_out(text)):
-            for compound in _cut(spelling):
-                words.update(_list_compound_words(compound))
-    return words
+        if left <= 0 or len(words) >= words_max:
+            break
+        for spelling in filter(None, _list_spellings(text[:left])):
+            compounds = _cut(spelling, length_max=WORD_LENGTH_MAX + DECOMPOSED_MAX * len(spelling))
+            words.update(dict.fromkeys(_cut_compounds(compounds, words_max=words_max)))
+        left -= len(text)
+    return set(islice(words, words_max))
 
 
 def parse_query(query: str) -> Condition | None:
@@ -126,13 +144,24 @@ def parse_query(query: str) -> Condition | None:
 
     Every word must match, the last one as a prefix.
     """
-    chunks = [chunk for chunk in query.split() if _cut(chunk)]
+    chunks = [chunk for chunk in query.split() if _cut(_limit_marks(chunk))]
     conditions = []
     for number, chunk in enumerate(chunks, start=1):
         is_last = number == len(chunks)
-        spellings = [_match_compounds(_cut(spelling), is_last) for spelling in (chunk, _spell_out(chunk)) if spelling]
+        spellings = [_match_compounds(_cut(spelling), is_last) for spelling in _list_spellings(chunk) if spelling]
         conditions.append(_combine(AnyOf, spellings))
     return _combine(AllOf, conditions) if conditions else None
+
+
+def _list_spellings(text: str) -> tuple[str, str]:
+    """Return a text and its words with another spelling; see `_spell_out`."""
+    limited = _limit_marks(text)
+    return limited, _spell_out(limited)
+
+
+def _limit_marks(text: str) -> str:
+    """Return a text without the marks that are more than `MARKS_MAX` in a row."""
+    return text if text.isascii() else TOO_MANY_MARKS.sub(r"\1 ", text)
 
 
 def _spell_out(text: str) -> str:
@@ -143,15 +172,32 @@ def _spell_out(text: str) -> str:
     return " ".join(word.translate(SPELLED_OUT) for word in words if SPELLED.search(word))
 
 
-def _cut(text: str) -> list[str]:
-    """Fold a text and cut it into compounds: parts with `JOINT` between them."""
+def _cut(text: str, *, length_max: int | None = None) -> list[str]:
+    """Fold a text and cut it into compounds: parts with `JOINT` between them.
+
+    Args:
+        length_max: the characters that count after decomposition; None for all.
+    """
     if not text.isascii():
-        text = unicodedata.normalize("NFKD", text.translate(SIGNS))
+        text = unicodedata.normalize("NFKD", text.translate(SIGNS))[:length_max]
         text = unicodedata.normalize("NFKD", text.casefold())
         text = unicodedata.normalize("NFC", text.translate(FOLDS))
     else:
         text = text.lower().translate(FOLDS)
     return [compound for compound in text.split() if compound.strip(JOINT)]
+
+
+def _cut_compounds(compounds: list[str], *, words_max: int) -> Iterable[str]:
+    """Return at least `words_max` different words of compounds, in order, or all if there are fewer."""
+    text = " ".join(compounds)
+    if JOINT not in text and (text.isascii() or not UNSPACED_RUN.search(text)):  # in most texts each is one word
+        return [compound[:WORD_LENGTH_MAX] for compound in compounds]
+    words: dict[str, None] = {}
+    for compound in compounds:
+        words.update(dict.fromkeys(_list_compound_words(compound)))
+        if len(words) >= words_max:
+            break
+    return words
 
 
 def _list_compound_words(compound: str) -> Iterator[str]:
@@ -170,10 +216,23 @@ def _list_part_words(part: str) -> Iterator[str]:
         return
     for run in RUN.findall(part):
         if UNSPACED_RUN.match(run):
+            if run.isalnum():  # no marks, as in Chinese: 0.2 µs for each n-gram, not 0.6
+                yield from [run[index : index + GRAM_UNITS] for index in range(len(run))]
+                continue
             units = _split_units(run)
             yield from ("".join(units[index : index + GRAM_UNITS])[:WORD_LENGTH_MAX] for index in range(len(units)))
         else:
             yield run[:WORD_LENGTH_MAX]
+
+
+def list_beginnings(word: str) -> list[str]:
+    """Return a word, and the shorter n-grams that it begins with if it is one of a script without spaces."""
+    if word.isascii() or not UNSPACED_RUN.match(word):
+        return [word]
+    if word.isalnum():  # no marks
+        return [word[:length] for length in range(1, len(word) + 1)]
+    units = _split_units(word)
+    return [word, *("".join(units[:count]) for count in range(1, len(units)))]
 
 
 def _split_units(run: str) -> list[str]:

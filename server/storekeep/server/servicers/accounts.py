@@ -114,7 +114,7 @@ def build_token_set(tokens: TokenSet) -> pb.TokenSet:
         access_token=tokens.access_token,
         expire_time=build_timestamp(tokens.expire_us),
         refresh_token=tokens.refresh_token,
-        refresh_expire_time=build_timestamp(tokens.refresh_expire_us),
+        refresh_expire_time=build_optional_timestamp(tokens.refresh_expire_us),
     )
 
 

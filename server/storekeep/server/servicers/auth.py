@@ -11,8 +11,7 @@ from storekeep.server.domain.access.permissions import AccessVersion
 from storekeep.server.domain.access.roles import ROLES
 from storekeep.server.domain.access.signing_keys import SigningKeys
 from storekeep.server.domain.access.tokens import Tokens
-from storekeep.server.domain.calls import Call
-from storekeep.server.domain.errors import AccessRefused, TokenRevoked
+from storekeep.server.domain.access_errors import AccessRefused, TokenRevoked
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import MICROS, new_id
 from storekeep.server.servicers.accounts import (
@@ -28,7 +27,7 @@ from storekeep.server.servicers.accounts import (
     parse_key_ids,
     parse_role,
 )
-from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields
+from storekeep.server.servicers.calls import build_call, build_list_request, build_own_call, build_page_fields
 from storekeep.server.servicers.converters import build_timestamp, parse_id, parse_key, parse_update_mask
 from storekeep.server.store.engine import Store
 from storekeep.server.transport.rpc import CURRENT
@@ -37,12 +36,6 @@ from storekeep.v1 import auth_pb2_grpc
 
 OVERLAP_DEFAULT_US = 24 * 3600 * MICROS
 """How long a rotated key stays valid by default, as the contract states."""
-
-
-def _build_call() -> Call:
-    """Build the `Call` of the current RPC, for a method without `request_id`."""
-    rpc = CURRENT.get()
-    return Call(caller=rpc.caller, method=rpc.method, deadline=rpc.deadline)
 
 
 class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
@@ -81,11 +74,11 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
 
     def IssueToken(self, request: pb.IssueTokenRequest, context: grpc.ServicerContext) -> pb.TokenSet:
         CURRENT.get().lookup_id = parse_lookup_id(request.api_key)
-        return build_token_set(self._tokens.issue(_build_call(), request.api_key))
+        return build_token_set(self._tokens.issue(build_own_call(), request.api_key))
 
     def RefreshToken(self, request: pb.RefreshTokenRequest, context: grpc.ServicerContext) -> pb.TokenSet:
         try:
-            return build_token_set(self._tokens.refresh(_build_call(), request.refresh_token))
+            return build_token_set(self._tokens.refresh(build_own_call(), request.refresh_token))
         except AccessRefused as error:
             CURRENT.get().session_id = error.session_id
             if isinstance(error, TokenRevoked):  # a token that is used twice ends its session
@@ -93,7 +86,9 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
             raise
 
     def RevokeToken(self, request: pb.RevokeTokenRequest, context: grpc.ServicerContext) -> pb.RevokeTokenResponse:
-        if self._tokens.revoke(_build_call(), request.token):  # otherwise, anybody could make each call read it again
+        if self._tokens.revoke(
+            build_own_call(), request.token
+        ):  # otherwise, anybody could make each call read it again
             self._access_version.expire()
         return pb.RevokeTokenResponse()
 

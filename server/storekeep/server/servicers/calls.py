@@ -56,7 +56,14 @@ def build_call(request: Message) -> Call:
         validate_only=validate_only,
         deadline=rpc.deadline,
         on_replay=rpc.mark_replayed,
+        on_record=rpc.mark_recorded,
     )
+
+
+def build_own_call() -> Call:
+    """Build the `Call` of the current RPC, for a method without `request_id`."""
+    rpc = CURRENT.get()
+    return Call(caller=rpc.caller, method=rpc.method, deadline=rpc.deadline)
 
 
 def build_dry_run_call() -> Call:
@@ -79,7 +86,7 @@ def build_list_request(request: ListMessage, *, parent: str = "", hidden: frozen
     """Build the `ListRequest` of a List method's request.
 
     Args:
-        hidden: the fields that the caller may not filter by.
+        hidden: the fields that the caller may not filter or sort by, beside personal data that it may not read.
     """
     return ListRequest(
         page_size=request.page_size,
@@ -90,7 +97,7 @@ def build_list_request(request: ListMessage, *, parent: str = "", hidden: frozen
         parent=parent,
         include_total_size=request.include_total_size,
         fields=_list_masked_fields(request.read_mask.paths) if request.HasField("read_mask") else frozenset(),
-        hidden=hidden,
+        hidden=hidden | CURRENT.get().hidden_fields,
     )
 
 

@@ -20,6 +20,8 @@ from storekeep.v1 import addresses_pb2
 Fields: TypeAlias = Any
 """The fields of a nested message, as a dictionary: protobuf copies nested messages, which takes twice as long. The
 types of the generated classes do not declare that they accept dictionaries."""
+EncodedReply: TypeAlias = Any
+"""A reply as bytes, which the transport sends as they are. The types of the generated classes declare only messages."""
 
 
 def parse_key(name: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import MICROS, make_etag, new_id
 from storekeep.server.domain.stock import counts, locations, reservations
 from storekeep.server.domain.stock import levels as inventory
-from storekeep.server.domain.stock.levels import Availability, StockLevel, StockMovement
+from storekeep.server.domain.stock.levels import Availability, StockMovement
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import (
     TTL_DEFAULT_S,
@@ -22,6 +22,7 @@ from storekeep.server.domain.stock.reservations import (
     Reservation,
     ReservationChanges,
 )
+from storekeep.server.domain.stock.stock_levels import StockLevel
 from storekeep.server.servicers.batches import build_results, change_batch, check_parents
 from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields
 from storekeep.server.servicers.converters import (
@@ -62,7 +63,7 @@ RESERVATION_STATES = {name.removeprefix("RESERVATION_STATE_"): number for name, 
 DIFFERENCE_KINDS = {
     name.removeprefix("STOCK_DIFFERENCE_KIND_"): number for name, number in pb.StockDifferenceKind.items()
 }
-LEVEL_FIELDS = {"backorder_limit": "backorder_limit", "safety_threshold": "safety_threshold"}
+LEVEL_FIELDS = {name: name for name in ("backorder_limit", "safety_threshold", "low_stock_threshold")}
 CAUSE_NAMES = {number: name for name, number in CAUSES.items()}
 
 
@@ -107,6 +108,7 @@ def build_stock_level(level: StockLevel) -> pb.StockLevel:
         reserved=level.reserved,
         backorder_limit=level.backorder_limit,
         safety_threshold=level.safety_threshold,
+        low_stock_threshold=level.low_stock_threshold,
     )
 
 
@@ -217,10 +219,15 @@ def parse_ttl_us(
 
 
 def parse_adjustment(request: pb.AdjustStockRequest) -> Fields:
-    """Parse the arguments of an adjustment of a stock level."""
+    """Parse the arguments of an adjustment of a stock level.
+
+    Raises: InvalidField if the sign of the units contradicts the cause.
+    """
+    cause = CAUSE_NAMES.get(request.cause, inventory.ADJUST)
+    inventory.check_sign(request.quantity_delta, cause)
     return {
         "quantity_delta": request.quantity_delta,
-        "cause": CAUSE_NAMES.get(request.cause, inventory.ADJUST),
+        "cause": cause,
         "reason": request.reason,
         "etag": request.etag,
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from storekeep.server.domain.errors import InvalidAmount, UnknownCurrency
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.orders import historic, imports
-from storekeep.server.domain.orders.historic import HistoricLine, HistoricOrder
+from storekeep.server.domain.orders.historic import HistoricLine, HistoricOrder, HistoricTax
 from storekeep.server.servicers.converters import parse_id, parse_money_message, parse_time_us
 from storekeep.server.servicers.order_messages import parse_description
 from storekeep.v1 import orders_pb2 as pb
@@ -41,6 +43,9 @@ def parse_historic_order(message: pb.HistoricOrder) -> imports.Item:
             external_reference=message.external_reference,
             source=message.source,
             unique_reference=message.unique_external_reference,
+            shipping_tax=_parse_amount(message, "shipping_tax"),
+            prices_include_tax=message.prices_include_tax,
+            shipping_taxes=_parse_taxes(message.shipping_taxes),
         )
     except UnknownCurrency as error:
         return imports.build_refusal(message.number, historic.CURRENCY, str(error))
@@ -58,6 +63,17 @@ def _parse_historic_line(message: pb.HistoricOrderLine) -> HistoricLine:
         cancelled=message.cancelled_quantity,
         shipped=message.shipped_quantity if message.HasField("shipped_quantity") else None,
         total=_parse_amount(message, "total"),
+        tax=_parse_amount(message, "tax"),
+        taxes=_parse_taxes(message.taxes),
+    )
+
+
+def _parse_taxes(messages: Iterable[pb.HistoricTax]) -> tuple[HistoricTax, ...]:
+    return tuple(
+        [
+            HistoricTax(one.display_name, one.rate_ppm, parse_money_message(one.amount, field="taxes"))
+            for one in messages
+        ]
     )
 
 
@@ -76,4 +92,8 @@ def build_import_result(result: imports.Result) -> pb.OrderImportResult:
         order=result.order,
         problem=PROBLEMS[result.problem],
         detail=result.detail,
+        taken_units=[
+            pb.TakenUnits(sku=units.sku, location=f"locations/{units.location_id}", quantity=units.quantity)
+            for units in result.taken
+        ],
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import grpc
 
+from storekeep.server.domain.access_errors import PermissionDenied
+from storekeep.server.domain.calls import READ_PERSONAL_DATA
 from storekeep.server.domain.orders import (
+    acceptance,
     cancellations,
     changes,
     edits,
@@ -14,6 +17,7 @@ from storekeep.server.domain.orders import (
     notes,
     orders,
     placing,
+    quoting,
     searches,
     updates,
 )
@@ -27,13 +31,15 @@ from storekeep.server.servicers.calls import (
     build_search_request,
     has_permission,
 )
-from storekeep.server.servicers.converters import parse_id, parse_key
+from storekeep.server.servicers.converters import EncodedReply, parse_id, parse_key
 from storekeep.server.servicers.order_import_messages import build_import_result, parse_historic_order
 from storekeep.server.servicers.order_messages import (
     build_fulfillment,
     build_history_entry,
     build_note,
-    build_order,
+    build_quotation,
+    encode_order_list,
+    encode_order_reply,
     parse_edit,
     parse_fulfillment_changes,
     parse_line_units,
@@ -41,9 +47,30 @@ from storekeep.server.servicers.order_messages import (
     parse_order_changes,
     parse_parcels,
 )
+from storekeep.server.servicers.order_price_messages import parse_inquiry
 from storekeep.server.store.engine import Store
 from storekeep.v1 import orders_pb2 as pb
 from storekeep.v1 import orders_pb2_grpc
+
+
+def _reads_customers() -> bool:
+    """Return whether the caller may find orders by what it knows about their customers."""
+    return has_permission("customers.read") and has_permission(READ_PERSONAL_DATA)
+
+
+def _check_draft_access(request: pb.QuoteOrderRequest) -> None:
+    """Refuse to try a promotion that tells the caller more than it may read.
+
+    A promotion for a group or for first orders tells whether the customer is in the group or has ordered.
+
+    Raises: PermissionDenied.
+    """
+    conditions = request.draft_promotion.conditions
+    if request.HasField("draft_promotion") and not has_permission("pricing.read"):
+        raise PermissionDenied("pricing.read")
+    tells_of_customer = conditions.customer_groups or conditions.first_order
+    if request.customer and tells_of_customer and not has_permission("customers.read"):
+        raise PermissionDenied("customers.read")
 
 
 class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
@@ -54,55 +81,57 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         self._tokens = tokens
         self._rules = rules
 
-    def PlaceOrder(self, request: pb.PlaceOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+    def PlaceOrder(self, request: pb.PlaceOrderRequest, context: grpc.ServicerContext) -> EncodedReply:
         new = parse_new_order(request)
-        return build_order(placing.place_order(self._store, build_call(request), new, rules=self._rules))
+        place = acceptance.place_quoted_order if new.quote_id else placing.place_order
+        return encode_order_reply(place(self._store, build_call(request), new, rules=self._rules))
 
-    def GetOrder(self, request: pb.GetOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        return build_order(orders.get_order(self._store, parse_id(request.name)))
+    def QuoteOrder(self, request: pb.QuoteOrderRequest, context: grpc.ServicerContext) -> pb.QuoteOrderResponse:
+        _check_draft_access(request)
+        quotation = quoting.quote_order(self._store, parse_inquiry(request), rules=self._rules.pricing)
+        return build_quotation(quotation)
 
-    def ListOrders(self, request: pb.ListOrdersRequest, context: grpc.ServicerContext) -> pb.ListOrdersResponse:
-        hidden = frozenset() if has_permission("customers.read") else orders.CUSTOMER_FIELDS
+    def GetOrder(self, request: pb.GetOrderRequest, context: grpc.ServicerContext) -> EncodedReply:
+        return encode_order_reply(orders.get_order(self._store, parse_id(request.name)))
+
+    def ListOrders(self, request: pb.ListOrdersRequest, context: grpc.ServicerContext) -> EncodedReply:
+        hidden = frozenset() if _reads_customers() else orders.CUSTOMER_FIELDS
         page = orders.list_orders(self._store, build_list_request(request, hidden=hidden), tokens=self._tokens)
-        return pb.ListOrdersResponse(orders=[build_order(order) for order in page.items], **build_page_fields(page))
+        return encode_order_list(page.items, pb.ListOrdersResponse(**build_page_fields(page)))
 
-    def BatchGetOrders(
-        self, request: pb.BatchGetOrdersRequest, context: grpc.ServicerContext
-    ) -> pb.BatchGetOrdersResponse:
+    def BatchGetOrders(self, request: pb.BatchGetOrdersRequest, context: grpc.ServicerContext) -> EncodedReply:
         items = orders.batch_get_orders(self._store, [parse_id(name) for name in request.names])
-        return pb.BatchGetOrdersResponse(orders=[build_order(order) for order in items])
+        return encode_order_list(items, pb.BatchGetOrdersResponse())
 
-    def SearchOrders(self, request: pb.SearchOrdersRequest, context: grpc.ServicerContext) -> pb.SearchOrdersResponse:
+    def SearchOrders(self, request: pb.SearchOrdersRequest, context: grpc.ServicerContext) -> EncodedReply:
         page = searches.search_orders(
             self._store,
             build_search_request(request),
             numbers=self._rules.numbers,
-            with_customers=has_permission("customers.read"),
+            with_customers=_reads_customers(),
             tokens=self._tokens,
         )
-        return pb.SearchOrdersResponse(
-            orders=[build_order(order) for order in page.items], next_page_token=page.next_page_token
-        )
+        return encode_order_list(page.items, pb.SearchOrdersResponse(next_page_token=page.next_page_token))
 
-    def UpdateOrder(self, request: pb.UpdateOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+    def UpdateOrder(self, request: pb.UpdateOrderRequest, context: grpc.ServicerContext) -> EncodedReply:
         changes = parse_order_changes(request)
         call, order_id = build_call(request), parse_id(request.order.name)
         order = updates.update_order(
             self._store, call, order_id, changes, reason=request.reason, etag=request.order.etag
         )
-        return build_order(order)
+        return encode_order_reply(order)
 
-    def ConfirmOrder(self, request: pb.ConfirmOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+    def ConfirmOrder(self, request: pb.ConfirmOrderRequest, context: grpc.ServicerContext) -> EncodedReply:
         order = changes.confirm_order(self._store, build_call(request), parse_id(request.name), etag=request.etag)
-        return build_order(order)
+        return encode_order_reply(order)
 
-    def CancelOrder(self, request: pb.CancelOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+    def CancelOrder(self, request: pb.CancelOrderRequest, context: grpc.ServicerContext) -> EncodedReply:
         order = cancellations.cancel_order(
             self._store, build_call(request), parse_id(request.name), reason=request.reason, etag=request.etag
         )
-        return build_order(order)
+        return encode_order_reply(order)
 
-    def CancelOrderLines(self, request: pb.CancelOrderLinesRequest, context: grpc.ServicerContext) -> pb.Order:
+    def CancelOrderLines(self, request: pb.CancelOrderLinesRequest, context: grpc.ServicerContext) -> EncodedReply:
         order = cancellations.cancel_order_lines(
             self._store,
             build_call(request),
@@ -111,35 +140,35 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
             reason=request.reason,
             etag=request.etag,
         )
-        return build_order(order)
+        return encode_order_reply(order)
 
-    def HoldOrder(self, request: pb.HoldOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+    def HoldOrder(self, request: pb.HoldOrderRequest, context: grpc.ServicerContext) -> EncodedReply:
         order = changes.hold_order(
             self._store, build_call(request), parse_id(request.name), reason=request.reason, etag=request.etag
         )
-        return build_order(order)
+        return encode_order_reply(order)
 
-    def ResumeOrder(self, request: pb.ResumeOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+    def ResumeOrder(self, request: pb.ResumeOrderRequest, context: grpc.ServicerContext) -> EncodedReply:
         order = changes.resume_order(self._store, build_call(request), parse_id(request.name), etag=request.etag)
-        return build_order(order)
+        return encode_order_reply(order)
 
-    def CompleteOrder(self, request: pb.CompleteOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+    def CompleteOrder(self, request: pb.CompleteOrderRequest, context: grpc.ServicerContext) -> EncodedReply:
         order = changes.complete_order(self._store, build_call(request), parse_id(request.name), etag=request.etag)
-        return build_order(order)
+        return encode_order_reply(order)
 
-    def PreviewOrderEdit(self, request: pb.PreviewOrderEditRequest, context: grpc.ServicerContext) -> pb.Order:
+    def PreviewOrderEdit(self, request: pb.PreviewOrderEditRequest, context: grpc.ServicerContext) -> EncodedReply:
         edit = parse_edit(request.edit)
         order = edits.apply_order_edit(
             self._store, build_dry_run_call(), parse_id(request.name), edit, etag=request.etag
         )
-        return build_order(order)
+        return encode_order_reply(order)
 
-    def ApplyOrderEdit(self, request: pb.ApplyOrderEditRequest, context: grpc.ServicerContext) -> pb.Order:
+    def ApplyOrderEdit(self, request: pb.ApplyOrderEditRequest, context: grpc.ServicerContext) -> EncodedReply:
         edit = parse_edit(request.edit)
         order = edits.apply_order_edit(
             self._store, build_call(request), parse_id(request.name), edit, reason=request.reason, etag=request.etag
         )
-        return build_order(order)
+        return encode_order_reply(order)
 
     def AddOrderNote(self, request: pb.AddOrderNoteRequest, context: grpc.ServicerContext) -> pb.OrderNote:
         note = notes.add_order_note(
@@ -230,5 +259,11 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
 
     def ImportOrders(self, request: pb.ImportOrdersRequest, context: grpc.ServicerContext) -> pb.ImportOrdersResponse:
         items = [parse_historic_order(order) for order in request.orders]
-        results = imports.import_orders(self._store, build_call(request), items, numbers=self._rules.numbers)
+        results = imports.import_orders(
+            self._store,
+            build_call(request),
+            items,
+            numbers=self._rules.numbers,
+            taken=[imports.TakenUnits(one.sku, parse_id(one.location), one.quantity) for one in request.taken_units],
+        )
         return pb.ImportOrdersResponse(results=[build_import_result(result) for result in results])

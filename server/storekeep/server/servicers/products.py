@@ -9,13 +9,14 @@ from google.type import money_pb2
 
 from storekeep.server.domain.catalog import categories, products, search, variants
 from storekeep.server.domain.catalog.categories import CATEGORIES, Category
+from storekeep.server.domain.catalog.preparations import prepare_products, prepare_variants
 from storekeep.server.domain.catalog.products import PRODUCTS, MediaLink, Product
 from storekeep.server.domain.catalog.quantity_rules import QuantityRules
 from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.mutations import mutate
 from storekeep.server.domain.standard.batches import Effect
-from storekeep.server.domain.standard.collections import ACTIVE
+from storekeep.server.domain.standard.collections import ACTIVE, Addition, Edit
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
 from storekeep.server.servicers.batches import build_results, change_batch, check_parents
@@ -231,7 +232,7 @@ def parse_product_creation(request: pb.CreateProductRequest) -> Effect[Product]:
     """
     check_language(request.product, field="product")
     product = parse_product(request.product, request.product_id or new_id(), draft=request.draft)
-    return lambda mutation: PRODUCTS.add(mutation, product)
+    return Addition(PRODUCTS, product)
 
 
 def parse_product_update(request: pb.UpdateProductRequest) -> Effect[Product]:
@@ -242,7 +243,7 @@ def parse_product_update(request: pb.UpdateProductRequest) -> Effect[Product]:
     fields = parse_update_mask(request.update_mask, request.product, PRODUCT_FIELDS)
     check_language(request.product, field="product", changed=fields)
     product = parse_product(request.product, parse_id(request.product.name))
-    return lambda mutation: PRODUCTS.edit(mutation, product, fields=fields, etag=request.product.etag)
+    return Edit(PRODUCTS, product, fields, request.product.etag)
 
 
 def parse_variant_creation(request: pb.CreateVariantRequest) -> Effect[Variant]:
@@ -254,7 +255,7 @@ def parse_variant_creation(request: pb.CreateVariantRequest) -> Effect[Variant]:
     variant = parse_variant(
         request.variant, product_id=parse_id(request.parent), variant_id=request.variant_id or new_id()
     )
-    return lambda mutation: VARIANTS.add(mutation, variant)
+    return Addition(VARIANTS, variant)
 
 
 def parse_variant_update(request: pb.UpdateVariantRequest) -> Effect[Variant]:
@@ -266,7 +267,7 @@ def parse_variant_update(request: pb.UpdateVariantRequest) -> Effect[Variant]:
     check_language(request.variant, field="variant", changed=fields)
     product_id, variant_id = parse_key(request.variant.name)
     variant = parse_variant(request.variant, product_id=product_id, variant_id=variant_id)
-    return lambda mutation: VARIANTS.edit(mutation, variant, fields=fields, etag=request.variant.etag)
+    return Edit(VARIANTS, variant, fields, request.variant.etag)
 
 
 def get_new_variant_keys(request: pb.CreateVariantRequest) -> list[tuple[str, str]]:
@@ -433,6 +434,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
             parse_product_creation,
             get_keys=lambda item: [("product_id", item.product_id)],
             resource=Product,
+            prepare=prepare_products,
         )
         messages = build_results(results, pb.ProductResult, field="product", build=build_product)
         return pb.BatchCreateProductsResponse(results=messages)
@@ -446,6 +448,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
             parse_product_update,
             get_keys=lambda item: [("product.name", item.product.name)],
             resource=Product,
+            prepare=prepare_products,
         )
         messages = build_results(results, pb.ProductResult, field="product", build=build_product)
         return pb.BatchUpdateProductsResponse(results=messages)
@@ -455,7 +458,12 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
     ) -> pb.BatchCreateVariantsResponse:
         check_parents(request.parent, (item.parent for item in request.requests), field="parent")
         results = change_batch(
-            self._store, request, parse_variant_creation, get_keys=get_new_variant_keys, resource=Variant
+            self._store,
+            request,
+            parse_variant_creation,
+            get_keys=get_new_variant_keys,
+            resource=Variant,
+            prepare=prepare_variants,
         )
         messages = build_results(results, pb.VariantResult, field="variant", build=build_variant)
         return pb.BatchCreateVariantsResponse(results=messages)
@@ -471,6 +479,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
             parse_variant_update,
             get_keys=lambda item: [("variant.name", item.variant.name)],
             resource=Variant,
+            prepare=prepare_variants,
         )
         messages = build_results(results, pb.VariantResult, field="variant", build=build_variant)
         return pb.BatchUpdateVariantsResponse(results=messages)

@@ -15,6 +15,11 @@ TEXTS = frozenset({"display_name", "description", "options", "translations"})
 T = TypeVar("T")
 
 
+def parse_language(tag: str) -> str:
+    """Return a language tag in its canonical form; empty for none."""
+    return canonicalize_tag(tag) if tag else ""
+
+
 def fill_texts(messages: MutableMapping[str, pb.LocalizedText], translations: Mapping[str, LocalizedText]) -> None:
     """Fill the translations of a product or a category."""
     for tag, text in translations.items():

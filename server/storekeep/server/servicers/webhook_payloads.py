@@ -13,6 +13,7 @@ from storekeep.server.domain.webhooks.deliveries import Message
 from storekeep.server.domain.webhooks.endpoints import FULL, WebhookEndpoint
 from storekeep.server.servicers.events import CONTENTS
 from storekeep.server.servicers.webhooks import build_endpoint
+from storekeep.server.transport.personal_data import mask_message
 
 RESOURCES = CONTENTS | {"webhook_endpoint": (WebhookEndpoint, build_endpoint)}
 """The noun of an event type -> the resource in the ledger, and the function that builds its message."""
@@ -26,7 +27,10 @@ def render_message(message: Message) -> bytes:
     if message.endpoint.payload == FULL and message.after is not None:
         resource, build = RESOURCES[message.event_type.partition(".")[0]]
         try:
-            data["resource"] = MessageToDict(build(msgspec.json.decode(message.after, type=resource)))
+            built = build(msgspec.json.decode(message.after, type=resource))
+            if message.endpoint.exclude_personal_data:
+                mask_message(built)
+            data["resource"] = MessageToDict(built)
         except msgspec.ValidationError:
             data["resource"] = None  # an entry of a release whose resources had other fields
     body = {"type": message.event_type, "timestamp": time.ToJsonString(), "data": data}

@@ -31,7 +31,10 @@ from storekeep.server.store.engine import Store
 from storekeep.v1 import webhooks_pb2 as pb
 from storekeep.v1 import webhooks_pb2_grpc
 
-ENDPOINT_FIELDS = {name: name for name in ("display_name", "url", "event_types", "payload", "ordered", "labels")}
+ENDPOINT_FIELDS = {
+    name: name
+    for name in ("display_name", "url", "event_types", "payload", "ordered", "labels", "exclude_personal_data")
+}
 OVERLAP_DEFAULT_US = 24 * 3600 * MICROS
 """How long a replaced secret signs too by default, as the contract states."""
 
@@ -45,6 +48,7 @@ def build_endpoint(endpoint: WebhookEndpoint) -> pb.WebhookEndpoint:
         event_types=endpoint.event_types,
         payload=pb.WebhookPayload.Value(f"WEBHOOK_PAYLOAD_{endpoint.payload}"),
         ordered=endpoint.ordered,
+        exclude_personal_data=endpoint.exclude_personal_data,
         state=pb.WebhookEndpointState.Value(f"WEBHOOK_ENDPOINT_STATE_{endpoint.state}"),
         state_reason=endpoint.state_reason,
         create_time=build_timestamp(endpoint.create_time_us),
@@ -67,6 +71,7 @@ def parse_endpoint(message: pb.WebhookEndpoint, endpoint_id: str) -> WebhookEndp
         payload=FULL if message.payload == pb.WEBHOOK_PAYLOAD_FULL else THIN,
         ordered=message.ordered,
         labels=dict(message.labels),
+        exclude_personal_data=message.exclude_personal_data,
     )
 
 
@@ -147,8 +152,10 @@ class WebhookServicer(webhooks_pb2_grpc.WebhookServiceServicer):
     def DeleteWebhookEndpoint(
         self, request: pb.DeleteWebhookEndpointRequest, context: grpc.ServicerContext
     ) -> pb.WebhookEndpoint:
-        result = ENDPOINTS.delete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
-        return build_endpoint(result)
+        endpoint_id = parse_id(request.name)
+        return build_endpoint(
+            endpoints.delete_endpoint(self._store, build_call(request), endpoint_id, etag=request.etag)
+        )
 
     def UndeleteWebhookEndpoint(
         self, request: pb.UndeleteWebhookEndpointRequest, context: grpc.ServicerContext

@@ -1,7 +1,8 @@
 """Online backup and restore of a SQLite database.
 
 A backup is one file that only its owner can read. It is verified and synced before it gets its name. A restore rejects
-a damaged backup and keeps the previous database. The server secret is not in the database: back it up separately.
+a damaged backup and keeps the previous database. The data keys of personal data go to a file of their own. The server
+secret and the key-encryption key are not in the database: back them up separately.
 """
 
 from __future__ import annotations
@@ -10,17 +11,36 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
 from storekeep.server.runtime.files import create_file, sync
 from storekeep.server.store.locks import hold_file_locks, lock
 from storekeep.server.store.schema import SchemaError, list_pending_migrations
+from storekeep.server.store.sqlite.key_backups import (
+    SUFFIX,
+    find_keys_file,
+    give_up_keys,
+    has_keys,
+    has_usable_keys,
+    move_keys,
+    restore_keys,
+)
+from storekeep.server.store.sqlite.key_erasures import destroy_keys_again, find_latest_us
+from storekeep.server.store.sqlite.page_checksums import (
+    NoPageChecksums,
+    add_page_checksums,
+    describe_wrong_checksum,
+    load_page_checksums,
+)
 from storekeep.server.store.urls import make_sqlite_url
 
 BUSY_TIMEOUT_MS = 60_000
+NO_ERROR = "not an error"
+"""SQLite's text of a connection that had no error."""
 SIDECARS = ("-wal", "-shm")
 """Suffixes of the files that SQLite keeps beside a database. They must never be used with another database."""
 
@@ -29,11 +49,24 @@ class BackupRefused(Exception):
     """The backup cannot be made or cannot be restored."""
 
 
-def back_up(database: Path, *, to: Path) -> int:
+class Restored(NamedTuple):
+    """What a restore did.
+
+    Attributes:
+        previous: the new path of the previous database; None if there was none.
+        unknown_erasures: why persons who were erased after the backup may be unknown; empty if they are erased again.
+    """
+
+    previous: Path | None
+    unknown_erasures: str
+
+
+def back_up(database: Path, *, to: Path, with_keys: bool = False) -> int:
     """Copy a snapshot of the database to a new file. Readers and writers continue meanwhile.
 
     Args:
         to: the new file. It must not exist.
+        with_keys: leave the data keys in the copy. Otherwise they go to a file beside it; see `get_keys_path`.
 
     Returns: the size of the backup in bytes.
 
@@ -49,22 +82,48 @@ def back_up(database: Path, *, to: Path) -> int:
         with create_file(to, replaces=False) as new:
             _copy(database, new)
             _check(new, name=to)
+            if not with_keys:
+                move_keys(new, to=get_keys_path(to))
     except FileExistsError:
-        raise BackupRefused(f"{to} exists already; name a new file") from None
+        raise BackupRefused(f"{to} or its keys file exists already; name a new file") from None
     except apsw.Error as error:
-        raise BackupRefused(f"{database} cannot be copied: {error}") from None
+        raise BackupRefused(f"{database} cannot be copied: {_describe_copy_error(error)}") from None
     return to.stat().st_size
 
 
-def restore(copy: Path, *, database: Path, verify: Callable[[Path], None] = lambda _path: None) -> Path | None:
-    """Replace the database with a backup.
+def _describe_copy_error(error: apsw.Error) -> str:
+    """Return why a copy failed. The text of SQLite is about the target, which may have had no error."""
+    text = describe_wrong_checksum(error) or str(error)
+    return type(error).__name__ if text == NO_ERROR else text
+
+
+def get_keys_path(backup: Path) -> Path:
+    """Return the path of the keys file that is made with a backup."""
+    return backup.with_suffix(SUFFIX)
+
+
+def restore(
+    copy: Path,
+    *,
+    database: Path,
+    keys: Path | None = None,
+    without_keys: bool = False,
+    keys_folders: Sequence[Path] = (),
+    verify: Callable[[Path], None] = lambda _path: None,
+    page_checksums: bool = False,
+) -> Restored:
+    """Replace the database with a backup. The data keys stay destroyed that the database or a keys file says are.
 
     Args:
+        keys: the file with its data keys (default: the newest one beside it that has them all; a copy that has its
+            keys itself needs none).
+        without_keys: give up all personal data.
+        keys_folders: more directories with keys files that tell of erasures; that of the backup always counts.
         verify: checks the copy before it takes the place of the database, and raises to refuse it.
+        page_checksums: whether to add page checksums to a database without them.
 
-    Returns: the new path of the previous database; None if there was none.
-
-    Raises: BackupRefused (damaged), SchemaError (from a newer release), DatabaseInUse (a server is running).
+    Raises: BackupRefused (damaged), KeysMissing, SchemaError (from a newer release), DatabaseInUse (a server is
+        running).
     """
     if not copy.is_file():
         raise BackupRefused(f"the file {copy} does not exist")
@@ -74,6 +133,17 @@ def restore(copy: Path, *, database: Path, verify: Callable[[Path], None] = lamb
                 shutil.copyfile(copy, new)
                 _check(new, name=copy)
                 _check_schema(new)
+                unknown = ""
+                if has_keys(new):
+                    folders = dict.fromkeys((copy.parent.absolute(), *(one.absolute() for one in keys_folders)))
+                    since_us = find_latest_us(new)
+                    if not without_keys and (keys or not has_usable_keys(new)):
+                        restore_keys(new, keys=keys or find_keys_file(copy), copy=copy)
+                    unknown = destroy_keys_again(new, database=database, folders=folders, since_us=since_us)
+                    if without_keys:
+                        give_up_keys(new)
+                if page_checksums:
+                    _add_page_checksums(new)
                 verify(new)
                 make_single_file(new)
                 sync(new)  # before the previous database is renamed
@@ -81,7 +151,7 @@ def restore(copy: Path, *, database: Path, verify: Callable[[Path], None] = lamb
             finally:
                 for leftover in _sidecars(new):
                     leftover.unlink(missing_ok=True)
-        return previous
+        return Restored(previous, unknown)
 
 
 def _copy(database: Path, new: Path) -> None:
@@ -89,8 +159,10 @@ def _copy(database: Path, new: Path) -> None:
 
     It uses SQLite's backup API in a single step, because a write between two steps restarts the copy.
     """
-    with _open(database) as source, _open(new) as target, target.backup("main", source, "main") as copying:
-        copying.step()
+    with _open(database) as source, _open(new) as target:
+        source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # its errors have a text here only
+        with target.backup("main", source, "main") as copying:
+            copying.step()
     make_single_file(new)
 
 
@@ -112,7 +184,7 @@ def _check(path: Path, *, name: Path) -> None:
         with _open(path) as connection:
             problem = connection.execute("PRAGMA integrity_check(1)").get
     except apsw.Error as error:
-        problem = str(error)
+        problem = describe_wrong_checksum(error) or str(error)
     if problem != "ok":
         raise BackupRefused(f"{name.name} is not an intact database: {' '.join(problem.split())}")
 
@@ -131,6 +203,17 @@ def _check_schema(path: Path) -> None:
         raise SchemaError(f"{path} cannot be read: {error}") from None
     if not ours:
         raise BackupRefused("the file is not a Storekeep database")
+
+
+def _add_page_checksums(path: Path) -> None:
+    """Add page checksums to a copy.
+
+    Raises: BackupRefused.
+    """
+    try:
+        add_page_checksums(path)
+    except (NoPageChecksums, apsw.Error) as error:
+        raise BackupRefused(f"page checksums cannot be added: {error}") from None
 
 
 def _link_previous(database: Path) -> Path | None:
@@ -160,6 +243,7 @@ def _sidecars(database: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[apsw.Connection]:
+    load_page_checksums()
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     try:

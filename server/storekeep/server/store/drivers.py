@@ -52,6 +52,12 @@ class Driver(Protocol):
     def begin_write(self, connection: Any) -> None:
         """Begin a write transaction and take the write lock."""
 
+    def read_data_version(self, connection: Any) -> int | None:
+        """Return a number that changes if another connection has changed the database, in the writer's transaction.
+
+        It can be compared only on the same connection. None if the database has no such number.
+        """
+
     def set_deadline(self, connection: Any, deadline: float | None) -> None:
         """Set the deadline of the following statements."""
 
@@ -81,6 +87,9 @@ class Driver(Protocol):
 
     def measure_log(self) -> int:
         """Return the size of the write-ahead log on this host, in bytes; 0 if the database server keeps it."""
+
+    def clear_log(self) -> bool:
+        """Empty the write-ahead log on this host, which has old versions of rows. Return False if readers need it."""
 
     def check(self) -> None:
         """Raise StorageUnavailable if the open database is no longer the one at its URL."""

@@ -1,4 +1,4 @@
-"""Timeouts and connection limits of PostgreSQL, and the URLs of its replicas."""
+"""Timeouts and connection limits of the database, and the URLs of its replicas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Timeouts and connection limits. The settings `database_*` document each of them.
+    """Timeouts and connection limits. SQLite has only `statement_timeout_s`. The settings `database_*` document each.
 
     Attributes:
         pool_size: number of connections for reads. One more serves writes.

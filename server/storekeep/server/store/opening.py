@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from storekeep.server.runtime.admission import WRITES, AdmissionController
+from storekeep.server.store.commit_traces import CommitTracer
 from storekeep.server.store.drivers import Driver
 from storekeep.server.store.engine import CommitListener, Store
 from storekeep.server.store.limits import Limits, ReplicaSet
@@ -32,15 +33,16 @@ def open_store(
     get_read_bounds: ReadBoundsSource = get_unbounded_read,
     on_commit: CommitListener = lambda consistency_token: None,
     clock: Clock = read_clock,
+    tracer: CommitTracer | None = None,
 ) -> Store:
     """Open a database.
 
     Args:
         url: see `store.urls`. A missing SQLite file is created.
         admission: see `Store` (default: one for commands, which write little).
-        limits: timeouts and connection limits of PostgreSQL. SQLite ignores them.
+        limits: timeouts and connection limits. SQLite has only the timeout of a statement.
         replicas: replicas of a PostgreSQL database. They may be unreachable at first.
-        get_read_bounds, on_commit, clock: see `Store`.
+        get_read_bounds, on_commit, clock, tracer: see `Store`.
 
     Raises: UnsafeSqlite, UnusablePostgres.
     """
@@ -54,13 +56,14 @@ def open_store(
         get_read_bounds=get_read_bounds,
         on_commit=on_commit,
         clock=clock,
+        tracer=tracer,
     )
 
 
 def _open_driver(url: str, limits: Limits) -> Driver:
     path = parse_sqlite_path(url)
     if path is not None:
-        return SqliteDriver(path)
+        return SqliteDriver(path, limits=limits)
     from storekeep.server.store.postgresql.driver import PostgresDriver  # its dependencies are an optional extra
 
     driver = PostgresDriver(url, limits=limits)

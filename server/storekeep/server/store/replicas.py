@@ -21,7 +21,7 @@ from typing import NamedTuple
 import peewee
 
 from storekeep.server.store.drivers import Driver
-from storekeep.server.store.errors import StorageUnavailable, StoreError
+from storekeep.server.store.errors import ReadTooExpensive, StorageUnavailable, StoreError
 from storekeep.server.store.reads import ReadBounds
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Transaction, read_clock
@@ -226,7 +226,9 @@ class Replica:
 
     def mark_failed(self, error: BaseException) -> None:
         """Exclude the replica until the next poll, because a read failed. A busy replica stays."""
-        if isinstance(error, StorageUnavailable):  # no connection was free
+        if isinstance(
+            error, StorageUnavailable | ReadTooExpensive
+        ):  # no connection was free, or the read is slow anywhere
             return
         self._known_end = NO_END
         log.info("a read of a replica goes to the primary", extra={"replica": self.name, "problem": str(error)})

@@ -62,4 +62,6 @@ def find_replica_url_problem(url: str) -> str:
     parameters = conninfo_to_dict(url)
     if "," in f"{parameters.get('host', '')}{parameters.get('hostaddr', '')}{parameters.get('port', '')}":
         return "several hosts in one URL; staleness is measured per host, so give each its own URL"
+    if "," in str(parameters.get("dbname", "")):
+        return "a comma in the name of the database; separate URLs by spaces"
     return ""

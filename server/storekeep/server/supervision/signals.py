@@ -7,9 +7,9 @@ process is suspended (Ctrl-Z and `fg`). `sigwait` has no timeout and returns onl
 from __future__ import annotations
 
 import queue
-import signal
-import threading
 from collections.abc import Collection
+
+from storekeep.server.process.signals import receive_signals
 
 
 class SignalQueue:
@@ -20,13 +20,8 @@ class SignalQueue:
     """
 
     def __init__(self, numbers: Collection[int]) -> None:
-        self._numbers = frozenset(numbers)
         self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
-        threading.Thread(target=self._receive, name="signals", daemon=True).start()
-
-    def _receive(self) -> None:
-        while True:
-            self._queue.put(signal.sigwait(self._numbers))
+        receive_signals(dict.fromkeys(numbers, self._queue.put))
 
     def next(self, *, timeout_s: float) -> int | None:
         """Return the number of the next signal, or None after `timeout_s`."""

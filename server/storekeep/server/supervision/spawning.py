@@ -21,6 +21,16 @@ REAP_TIMEOUT_S = 5.0
 """Maximum time in seconds for a killed process to exit."""
 
 
+def start_process(descriptor: int) -> subprocess.Popen[bytes]:
+    """Start the program of a worker, with its end of the control socket."""
+    return subprocess.Popen(  # noqa: S603 - this program
+        [sys.executable, "-P", "-m", MODULE, str(descriptor)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[descriptor],
+        process_group=0,
+    )
+
+
 class WorkerProcess:
     """A process that runs one worker.
 
@@ -51,12 +61,7 @@ class WorkerProcess:
         self._reports_received = 0
         own_end, worker_end = socket.socketpair()
         with worker_end:
-            self._process = subprocess.Popen(  # noqa: S603 - this program
-                [sys.executable, "-P", "-m", MODULE, str(worker_end.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[worker_end.fileno()],
-                process_group=0,
-            )
+            self._process = start_process(worker_end.fileno())
         self._control = Control(own_end)
         self._control.send(start)
         self._listener = threading.Thread(target=self._listen, name=f"worker-{start.number}", daemon=True)

@@ -34,6 +34,7 @@ from storekeep.server.store.locks import lock
 from storekeep.server.store.opening import hold_serve_lock, open_store
 from storekeep.server.store.schema import check_schema
 from storekeep.server.supervision.control import StartWorker, pack_settings
+from storekeep.server.supervision.failures import WorkerFailed
 from storekeep.server.supervision.signals import SignalQueue
 from storekeep.server.supervision.slots import Slot
 from storekeep.server.supervision.spawning import WorkerProcess
@@ -64,10 +65,6 @@ FIXED_SETTINGS = frozenset(
 """Settings that the supervisor itself uses. They change only when it restarts."""
 
 log = logging.getLogger("storekeep.supervisor")
-
-
-class WorkerFailed(Exception):
-    """A worker could not start, so the server does not start."""
 
 
 def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | None = None) -> None:

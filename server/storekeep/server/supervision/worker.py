@@ -61,23 +61,23 @@ def run_worker(start: StartWorker, control: Control) -> None:
     settings = unpack_settings(start.settings)
     folder = WorkerFolder(settings.workers_dir)
     pin_to_core(start.cpu)
-    with block_signals():
-        logs = Logs(
-            level=settings.log_level,
-            file=settings.log_file,
-            queue_max=settings.log_queue_max,
-            lock_file=folder.path / LOG_TURNS_FILE,
-            worker=start.number,
-        )
-        stop = stop_on_signals(logs)
-        app = App(settings, logs=logs, worker=Worker(start.number, folder, f"{start.number}.{os.getpid()}"))
-        freeze_gc()
-        try:
-            app.start()
-        except Exception:
-            app.close()
-            raise
-        listener = _Listener(control, app, stop=stop, logs=logs)
+    block_signals()
+    logs = Logs(
+        level=settings.log_level,
+        file=settings.log_file,
+        queue_max=settings.log_queue_max,
+        lock_file=folder.path / LOG_TURNS_FILE,
+        worker=start.number,
+    )
+    stop = stop_on_signals(logs)
+    app = App(settings, logs=logs, worker=Worker(start.number, folder, f"{start.number}.{os.getpid()}"))
+    freeze_gc()
+    try:
+        app.start()
+    except Exception:
+        app.close()
+        raise
+    listener = _Listener(control, app, stop=stop, logs=logs)
     control.send(Ready())
     listener.start()
     stop.wait()

@@ -121,7 +121,7 @@ class LogWriter:
             self._write_lock.release()
 
     def reopen(self) -> None:
-        """Let the next line look whether the file was replaced, however recently that was done. For signal handlers."""
+        """Let the next line look whether the file was replaced, however recently that was done. Takes no lock."""
         self._checked_s = -math.inf
 
     def _follow_file(self) -> None:
@@ -270,6 +270,8 @@ class Logs:
         root.setLevel(level)
         logging.getLogger(GRPC_LOGGER).addFilter(_has_no_arguments)
         logging.getLogger("grpc").setLevel(logging.ERROR)
+        for name in ("httpx", "httpcore"):  # they log URLs, which may contain a secret of the receiver
+            logging.getLogger(name).setLevel(logging.WARNING)
         sys.excepthook = self._log_uncaught
         threading.excepthook = self._log_uncaught_in_thread
         atexit.register(self.writer.close)

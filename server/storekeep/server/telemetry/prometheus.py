@@ -49,14 +49,19 @@ class Family(NamedTuple):
 
 TOTALS = {
     "storekeep_calls_queue_rejected": Family("Calls that a full or overloaded queue rejected.", "queue"),
+    "storekeep_connections_closed": Family("Connections that the server closed because of a limit.", "limit"),
     "storekeep_checkpoint_failures": Family("How often SQLite's write-ahead log could not be copied."),
     "storekeep_backup_failures": Family("Scheduled backups that failed."),
+    "storekeep_otel_spans": Family("Spans of traces, exported or dropped.", "outcome"),
+    "storekeep_events_sent": Family("Events sent to watchers."),
+    "storekeep_events_without_content": Family("Events whose content could not be encoded.", "noun"),
+    "storekeep_event_watchers_ended": Family("Watchers that the server has ended.", "error"),
     "storekeep_webhook_attempts": Family("Attempts to deliver an event to a webhook endpoint.", "outcome"),
 }
 """Counters of `Counts.totals`, without the ending `_total`."""
 HISTOGRAMS = {
     "storekeep_queue_wait_seconds": Family("Time that calls waited in a queue.", "queue"),
-    "storekeep_commit_duration_seconds": Family("Time from the begin of a transaction to its durable commit."),
+    "storekeep_commit_duration_seconds": Family("Time from the beginning of a transaction to its durable commit."),
     "storekeep_commit_size_writes": Family("Writes in one commit."),
 }
 """Histograms of `Counts.histograms`."""
@@ -65,6 +70,8 @@ GAUGES = {
     "storekeep_database_connections": Family("Read connections of the pool of PostgreSQL.", "state"),
     "storekeep_replica_up": Family("Whether the replica may answer reads.", "replica"),
     "storekeep_replica_staleness_seconds": Family("Upper bound of the age of the replica's data.", "replica"),
+    "storekeep_event_watchers": Family("Open streams of WatchEvents."),
+    "storekeep_event_watchers_lag_entries": Family("Entries of the ledger that the slowest watcher is behind."),
     "storekeep_webhook_oldest_seconds": Family("Age of the oldest delivery that waits for an enabled endpoint."),
     "storekeep_backup_newest_timestamp_seconds": Family("Time of the newest scheduled backup; 0 if there is none."),
     "storekeep_backup_size_bytes": Family("Size of the newest scheduled backup."),
@@ -73,9 +80,19 @@ GAUGES = {
 """Gauges of `Report.gauges`, by worker."""
 
 
+SUPERVISED = frozenset({"storekeep_worker_restarts"})
+"""Metrics that only the supervisor of several workers knows."""
+
+
 def format_metrics(status: ServerStatus) -> bytes:
     """Return all metrics of a server in the text format."""
     return generate_latest(_Families(status))
+
+
+def list_own_families(worker: WorkerStatus) -> list[Metric]:
+    """Return the metric families of one process, given its own status."""
+    families = _Families(ServerStatus((worker,))).collect()
+    return [family for family in families if family.name not in SUPERVISED]
 
 
 class _Families:

@@ -12,12 +12,14 @@ import ctypes
 import logging
 import os
 import socket
+import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from storekeep.server.telemetry.counts import Counts, Total
 from storekeep.server.transport.budgets import get_address_block, get_peer_address
 
 SCAN_INTERVAL_S = 1.0
@@ -32,6 +34,10 @@ takes a few milliseconds."""
 DESCRIPTORS = "/proc/self/fd"
 NOWHERE = bytes(16)
 """An address of the family AF_UNSPEC (0). Connecting a socket to it dissolves its connection (connect(2))."""
+SO_ATTACH_FILTER = 26
+"""Option of a socket with a filter of its packets (socket(7)), which Python does not name."""
+DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
+"""A filter of one instruction, which returns 0: keep no byte."""
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 log = logging.getLogger("storekeep.server")
@@ -47,6 +53,12 @@ class ConnectionLimits(NamedTuple):
 
     connections_max: int
     per_address_max: int
+
+
+METADATA = "metadata"
+PER_ADDRESS = "connections per address"
+CLOSED_BY = (METADATA, PER_ADDRESS)
+"""The limits beyond which the guard closes connections, as the metrics name them."""
 
 
 class ConnectionGuard:
@@ -65,6 +77,7 @@ class ConnectionGuard:
         self._is_crowded = False
         self._scans = 0
         self._known: dict[int, _Connection] = {}
+        self._closed = dict.fromkeys(CLOSED_BY, 0)
 
     def start(self, address: str) -> None:
         """Start the thread.
@@ -90,6 +103,51 @@ class ConnectionGuard:
         """
         self._unwanted.add(peer)
         self._wake.set()
+
+    def hold_connections_off(self) -> None:
+        """Let the system ignore attempts to connect, until the port is closed or another process takes it.
+
+        gRPC's core has no option for it, and logs an error if it cannot accept. A client tries again after a second.
+        """
+        instruction = ctypes.create_string_buffer(DROP_ALL)
+        program = struct.pack("HL", 1, ctypes.addressof(instruction))
+        for number in _list_descriptors():
+            with _borrow_socket(number) as borrowed:
+                if borrowed is not None and self._is_at_port(borrowed) and _is_listening(borrowed):
+                    borrowed.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+    def half_close(self, *, other_than: frozenset[str]) -> None:
+        """Send the end of each connection, so that its client gets nothing more and sends its next call elsewhere.
+
+        Replies that were written before still arrive.
+
+        Args:
+            other_than: clients whose connections stay open, such as `ipv4:127.0.0.1:40404`. Clients of Unix sockets
+                cannot be told apart: if one is in it, they all stay open.
+        """
+        ports = {(get_peer_address(peer), peer.rpartition(":")[2]) for peer in other_than}
+        keeps_unix = any(peer.startswith("unix") for peer in other_than)
+        for number in _list_descriptors():
+            with _borrow_socket(number) as borrowed:
+                if borrowed is None or _is_listening(borrowed):
+                    continue
+                if borrowed.family == socket.AF_UNIX:
+                    is_kept = keeps_unix or not borrowed.getsockname()  # only an accepted one has a name
+                elif self._is_at_port(borrowed):
+                    host, port, *_ = borrowed.getpeername()
+                    is_kept = (get_address_block(str(host)), str(port)) in ports
+                else:
+                    is_kept = True
+                if not is_kept:
+                    borrowed.shutdown(socket.SHUT_WR)
+
+    def _is_at_port(self, borrowed: socket.socket) -> bool:
+        """Return whether a socket belongs to the port of the server."""
+        return borrowed.family in FAMILIES and bool(self._port) and borrowed.getsockname()[1] == self._port
+
+    def count(self) -> Counts:
+        """Return the number of connections that it has closed, by the limit that they exceeded."""
+        return Counts(totals=tuple(Total("storekeep_connections_closed", *row) for row in self._closed.items()))
 
     def _run(self) -> None:
         trimmed_s = time.monotonic()
@@ -122,6 +180,7 @@ class ConnectionGuard:
                     _abort(borrowed)
                     closed += 1
         if closed:
+            self._closed[METADATA] += closed
             log.warning("connections closed: far too much metadata", extra={"connections": closed})
 
     def close_excess(self) -> int:
@@ -143,6 +202,7 @@ class ConnectionGuard:
                 counts[connection.address] -= 1
                 closed += 1
         if closed:
+            self._closed[PER_ADDRESS] += closed
             log.warning("connections closed: too many from one address", extra={"connections": closed})
         return closed
 
@@ -184,6 +244,15 @@ def trim_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def _is_listening(borrowed: socket.socket) -> bool:
+    return bool(borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _list_descriptors() -> list[int]:
+    """Return the open file descriptors of this process; none if the system does not list them."""
+    return [int(name) for name in os.listdir(DESCRIPTORS)] if os.path.isdir(DESCRIPTORS) else []
 
 
 class _Connection(NamedTuple):

@@ -5,15 +5,17 @@ This is the only such list: health, reflection, the interceptors, the servicers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from storekeep.server.transport.rpc import Method
+from storekeep.server.domain.calls import READ_PERSONAL_DATA
+from storekeep.server.transport.rpc import BULK, Method
 from storekeep.v1 import (
     audit_pb2,
     auth_pb2,
@@ -22,7 +24,10 @@ from storekeep.v1 import (
     inventory_pb2,
     options_pb2,
     orders_pb2,
+    pricing_pb2,
     products_pb2,
+    quotes_pb2,
+    users_pb2,
     webhooks_pb2,
 )
 
@@ -31,10 +36,13 @@ FILES = (
     inventory_pb2,
     customers_pb2,
     orders_pb2,
+    quotes_pb2,
     auth_pb2,
+    users_pb2,
     audit_pb2,
     events_pb2,
     webhooks_pb2,
+    pricing_pb2,
 )
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
@@ -44,7 +52,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 
 RATE_LIMIT_CLASSES = {
     options_pb2.RATE_LIMIT_CLASS_UNSPECIFIED: "",
-    options_pb2.RATE_LIMIT_CLASS_BULK: "bulk",
+    options_pb2.RATE_LIMIT_CLASS_BULK: BULK,
     options_pb2.RATE_LIMIT_CLASS_ADMIN: "admin",
 }
 """Names of the contract's rate limit classes in settings."""
@@ -66,10 +74,12 @@ class Contract:
 
     @property
     def permissions(self) -> frozenset[str]:
-        """All permissions that RPCs require, without `public` and `authenticated`."""
-        return frozenset(method.permission for method in self.methods.values() if "." in method.permission)
+        """The permissions that RPCs require, without `public` and `authenticated`, and the one for personal data."""
+        required = (method.permission for method in self.methods.values() if "." in method.permission)
+        return frozenset({READ_PERSONAL_DATA, *required})
 
 
+@cache
 def read_contract() -> Contract:
     """Return the contract, as compiled into the generated code."""
     descriptors = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
@@ -98,7 +108,7 @@ def add_servicers(server: grpc.Server, servicers: Mapping[str, Any]) -> None:
 def _add_servicer(server: grpc.Server, service: ServiceDescriptor, servicer: Any) -> None:
     """Register one service, as the generated `add_..._to_server` functions do."""
     handlers = {
-        method.name: grpc.unary_unary_rpc_method_handler(
+        method.name: _choose_handler(method)(
             getattr(servicer, method.name),
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
@@ -109,6 +119,11 @@ def _add_servicer(server: grpc.Server, service: ServiceDescriptor, servicer: Any
     server.add_registered_method_handlers(service.full_name, handlers)
 
 
+def _choose_handler(method: MethodDescriptor) -> Callable[..., Any]:
+    """Return gRPC's function that makes the handler of a method."""
+    return grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
+
+
 def _read_method(path: str, descriptor: MethodDescriptor) -> Method:
     return Method(
         name=path.removeprefix("/"),
@@ -116,6 +131,8 @@ def _read_method(path: str, descriptor: MethodDescriptor) -> Method:
         request_type=GetMessageClass(descriptor.input_type),
         rate_limit_class=RATE_LIMIT_CLASSES[descriptor.GetOptions().Extensions[options_pb2.rate_limit_class]],
         response_type=GetMessageClass(descriptor.output_type),
+        is_stream=descriptor.server_streaming,
+        hashes_passwords=_read_executor(descriptor) == options_pb2.EXECUTOR_PASSWORD,
     )
 
 
@@ -124,7 +141,12 @@ def _runs_on_leader(descriptor: MethodDescriptor) -> bool:
 
     Raises: ValueError if the contract does not set the option.
     """
-    executor = descriptor.GetOptions().Extensions[options_pb2.executor]
+    executor = _read_executor(descriptor)
     if executor == options_pb2.EXECUTOR_UNSPECIFIED:
         raise ValueError(f"{descriptor.full_name} has no option executor")
-    return executor == options_pb2.EXECUTOR_WRITER
+    return executor in (options_pb2.EXECUTOR_WRITER, options_pb2.EXECUTOR_PASSWORD)
+
+
+def _read_executor(descriptor: MethodDescriptor) -> int:
+    executor: int = descriptor.GetOptions().Extensions[options_pb2.executor]
+    return executor

@@ -54,8 +54,12 @@ class CallExecutor(ThreadPoolExecutor):
         self.submit_task = submit_task
         self.admits = admits
 
-    def make_lane(self) -> MethodLane | None:
-        """Return a new lane for the calls of one method; None if the executor has no lanes."""
+    def make_lane(self, *, lists: bool) -> MethodLane | None:
+        """Return a new lane for the calls of one method; None if the executor has no lanes.
+
+        Args:
+            lists: whether the method lists resources, so that a call may take seconds.
+        """
         return None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -227,22 +231,39 @@ class MethodLane:
     Args:
         quick: runs calls with small replies.
         heavy: runs calls with large replies.
+        slots: one for each call that the quick executor may run, of this method and others together; None if there is
+            no limit. The heavy executor runs the calls beyond it.
 
     Attributes:
         is_heavy: whether the replies of the method are large on average.
     """
 
-    __slots__ = ("_heavy", "_quick", "_reply_bytes", "is_heavy")
+    __slots__ = ("_heavy", "_quick", "_reply_bytes", "_slots", "is_heavy")
 
-    def __init__(self, quick: CallExecutor, heavy: CallPool) -> None:
+    def __init__(self, quick: CallExecutor, heavy: CallPool, *, slots: threading.Semaphore | None = None) -> None:
         self._quick = quick
         self._heavy = heavy
+        self._slots = slots
         self._reply_bytes = 0.0
         self.is_heavy = False
 
     def admits(self) -> bool:
         """Return whether admission control admits another call of the method."""
         return self._heavy.admits() if self.is_heavy else self._quick.admits()
+
+    def serve(self, call: UnaryCall) -> None:
+        """Serve a call in the quick executor, or divert it if the method is heavy or no slot is free."""
+        if self.is_heavy:
+            self.divert(call)
+        elif self._slots is None:
+            call.serve()
+        elif self._slots.acquire(blocking=False):
+            try:
+                call.serve()
+            finally:
+                self._slots.release()
+        else:
+            self.divert(call)
 
     def divert(self, call: UnaryCall) -> None:
         """Submit a call to the heavy executor, or reject it if that is full."""
@@ -280,23 +301,26 @@ class _Diverted:
 
 
 class ReadLanes(CallExecutor):
-    """Runs calls in one of two executors, so that calls with large replies do not delay all others.
+    """Runs calls in one of two executors, so that lists and calls with large replies do not delay all others.
 
-    A reply of 6.7 MB takes a thousand times as long as a small one.
+    A reply of 6.7 MB takes a thousand times as long as a small one, and so does a filter that reads every row.
 
     Args:
         quick: runs most calls.
-        heavy: runs calls with large replies. It needs few threads, because all threads share one core.
+        heavy: runs calls with large replies, and lists beyond `lists_max`. It needs few threads, because all threads
+            share one core.
+        lists_max: the most lists that `quick` runs at a time. It must be able to run one more call.
     """
 
-    def __init__(self, quick: CallExecutor, heavy: CallPool) -> None:
+    def __init__(self, quick: CallExecutor, heavy: CallPool, *, lists_max: int) -> None:
         super().__init__(quick.submit_task, admits=quick.admits)
         self._quick = quick
         self._heavy = heavy
+        self._list_slots = threading.Semaphore(lists_max)
 
-    def make_lane(self) -> MethodLane:
-        """Return a new lane for the calls of one method."""
-        return MethodLane(self._quick, self._heavy)
+    def make_lane(self, *, lists: bool) -> MethodLane:
+        """Return a new lane for the calls of one method; see `CallExecutor.make_lane`."""
+        return MethodLane(self._quick, self._heavy, slots=self._list_slots if lists else None)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Stop both executors; see `CallPool.shutdown`."""

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from storekeep.server.domain.access.signing_keys import ALGORITHM, Signer
 from storekeep.server.domain.access.tokens import SECOND_US, TokenClaims
-from storekeep.server.domain.errors import TokenExpired, Unauthenticated
+from storekeep.server.domain.access_errors import TokenExpired, Unauthenticated
 
 TYPE = "at+jwt"
 """The `typ` of access tokens, which distinguishes them from other JWTs (RFC 9068, 2.1)."""

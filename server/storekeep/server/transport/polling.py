@@ -8,12 +8,11 @@ slowly, and nothing is rejected before its request is read.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +23,8 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from storekeep.server.transport.budgets import Budget, get_peer_address
 from storekeep.server.transport.call_statuses import UNEXPLAINED, UNREAD_REPLY, CallStatus, Metadata, get_status_number
 from storekeep.server.transport.fair_shares import FairShares
+from storekeep.server.transport.grpcio_support import is_supported
+from storekeep.server.transport.metadata_limits import MetadataLimit
 from storekeep.server.transport.streams import FLUSH_S, StreamCall, StreamRoute, StreamTag
 from storekeep.server.transport.unary import NO_TEXT, RejectedCall, Route, UnaryCall
 
@@ -51,46 +52,20 @@ UNREAD_MAX_S = 60.0
 """Longest time that a reply may stay unread. 3 MiB, the largest page, take that long at 50 KB per second."""
 UNREAD_DRAIN_S = 5.0
 """The same while the server drains, so that clients that do not read cannot delay its end."""
+BUSY_INTERVAL_S = 0.01
+"""Interval at which the busy peers are listed while the server drains."""
 UNREAD_SCAN_INTERVAL_S = 0.01
 """Shortest interval of scans for unread replies, which start when the limit of concurrent calls is reached."""
 STREAM_END = CallStatus(get_status_number(grpc.StatusCode.OK), NO_TEXT, ())
 """Status of streams that end when the server drains, as in `grpc_health`."""
-REQUIRED_NAMES = (
-    "_REQUEST_CALL_TAG",
-    "_ServerStage",
-    "_begin_shutdown_once",
-    "_process_event_and_continue",
-    "_request_call",
-    "_request_registered_call",
-    "_stop_serving",
-)
-REQUIRED_STATE_NAMES = (
-    "active_rpc_count",
-    "completion_queue",
-    "due",
-    "lock",
-    "maximum_concurrent_rpcs",
-    "registered_method_handlers",
-    "rpc_states",
-    "server",
-    "stage",
-)
-EXCESS_FACTOR = 4
-"""Metadata of more than this multiple of its limit ends the connection. Only a connection that has not acknowledged its
-SETTINGS can send it, and there HPACK makes 16 MiB of 0.5 MB, which cost 0.5 s of CPU."""
-EXCESS_CALLS_MAX = 8
-"""Calls with too much metadata, of one connection between two sweeps, after which it ends as well."""
-ENTRY_BYTES = 32
-"""Size of a metadata entry beside its name and value (RFC 9113, section 6.5.2): an empty one takes memory, too."""
-TESTED_SERIES = frozenset({"1.85"})
-"""Release series of grpcio that the fast path was tested with. It leans on names inside `grpc._server`, so a series is
-added only after all tests have passed with it."""
 STARTED = grpc_server._ServerStage.STARTED if hasattr(grpc_server, "_ServerStage") else None
 UNKNOWN_TAG = getattr(grpc_server, "_REQUEST_CALL_TAG", "")
 TIMED_OUT = cygrpc.CompletionType.queue_timeout
 
 Routes = Callable[[Mapping[str, Any]], Mapping[str, Route]]
 """Takes gRPC's handlers by path. Returns the routes of the methods that are served here; gRPC serves all others."""
+StreamRoutes = Callable[[Mapping[str, Any]], Mapping[str, StreamRoute]]
+"""The same for streams."""
 
 Received = UnaryCall | StreamCall
 Ending = Received | RejectedCall
@@ -129,7 +104,7 @@ class Rejections(Protocol):
         """Return the status of a call whose metadata has too many bytes."""
 
     def stopping(self, path: str) -> CallStatus:
-        """Return the status of a call whose request has not arrived when the server drains."""
+        """Return the status of a call that arrives while the server drains, or whose request has not arrived then."""
 
     def unknown(self, metadata: Metadata) -> CallStatus:
         """Return the status of a call of an unknown method."""
@@ -139,28 +114,6 @@ def get_peer(event: Any) -> str:
     """Return the peer of a new call, such as `ipv4:127.0.0.1:40404`."""
     peer: bytes = event.call.peer()
     return peer.decode(errors="replace")
-
-
-def is_supported(server: grpc.Server) -> bool:
-    """Return whether the fast path was tested with the installed grpcio, and all names that it uses exist."""
-    if ".".join(grpc.__version__.split(".")[:2]) not in TESTED_SERIES:
-        return False
-    state = getattr(server, "_state", None)
-    if state is None or any(not hasattr(grpc_server, name) for name in REQUIRED_NAMES):
-        return False
-    if any(not hasattr(state, name) for name in REQUIRED_STATE_NAMES):
-        return False
-    return list(inspect.signature(grpc_server._process_event_and_continue).parameters) == ["state", "event"]
-
-
-def _has_more_bytes(metadata: Metadata, bytes_max: int) -> bool:
-    """Return whether metadata has more bytes, counted as gRPC does. The cost is bounded by `bytes_max`."""
-    if len(metadata) * ENTRY_BYTES > bytes_max:
-        return True
-    size = len(metadata) * ENTRY_BYTES
-    for name, value in metadata:
-        size += len(name) + len(value)
-    return size > bytes_max
 
 
 class Polling:
@@ -174,7 +127,7 @@ class Polling:
     def __init__(self, limits: ReceiveLimits = ReceiveLimits(), *, fast_path: bool = True) -> None:  # noqa: B008 - it is frozen
         self._fast_path = fast_path
         self._request_timeout_s = limits.request_timeout_s
-        self._metadata_max_bytes = limits.metadata_max_bytes
+        self._metadata_limit = MetadataLimit(limits.metadata_max_bytes)
         self._empty_at_s = math.inf
         self._lag_check_interval_s = LAG_CHECK_INTERVAL_S
         self._shares = FairShares()
@@ -188,7 +141,6 @@ class Polling:
         self._exempt_paths: frozenset[str] = frozenset()
         self._rejections: Rejections | None = None
         self._close_connection: Callable[[str], None] = lambda peer: None
-        self._excess_calls: Counter[str] = Counter()
         self._requested: dict[str, int] = {}
         self._unfinished: Budget[Received] = Budget(
             limits.unfinished_max,
@@ -203,6 +155,8 @@ class Polling:
         )
         self._unread_scanned_s = 0.0
         self._is_draining = False
+        self._listed_s = 0.0
+        self._busy_peers: frozenset[str] | None = None
         self._state: Any = None
 
     def lag_s(self) -> float:
@@ -217,7 +171,7 @@ class Polling:
         server: grpc.Server,
         *,
         routes: Routes,
-        streams: Mapping[str, StreamRoute] | None = None,
+        streams: StreamRoutes = lambda _handlers: {},
         exempt_paths: frozenset[str] = frozenset(),
         rejections: Rejections | None = None,
         close_connection: Callable[[str], None] = lambda peer: None,
@@ -226,7 +180,7 @@ class Polling:
 
         Args:
             routes: see `Routes`. An unsupported grpcio serves all calls itself.
-            streams: the routes of streaming methods, by path.
+            streams: returns the routes of streaming methods, like `routes`.
             exempt_paths: paths of methods exempt from admission control and from the limit of concurrent calls.
             rejections: makes the statuses of calls that end before they are served. Without it, gRPC answers calls of
                 unknown methods.
@@ -246,7 +200,7 @@ class Polling:
             return
         self._state = state = server._state  # type: ignore[attr-defined]
         self._routes = routes(state.registered_method_handlers)
-        self._streams = streams or {}
+        self._streams = streams(state.registered_method_handlers)
         for path, route in self._streams.items():
             self._stream_budgets[path] = Budget(route.streams_max, get_peer=StreamCall.peer, groups_addresses=True)
         self._exempt_paths, self._rejections = exempt_paths, rejections
@@ -264,8 +218,23 @@ class Polling:
         threading.Thread(target=self._serve, name="grpc-polling", daemon=True).start()
 
     def drain(self) -> None:
-        """End streams and calls with incomplete requests, which would otherwise delay the end of the server."""
+        """Reject new calls. End streams and calls with incomplete requests, which would delay the end of the server."""
         self._is_draining = True
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the fast path serves the calls."""
+        return self._state is not None
+
+    @property
+    def busy_peers(self) -> frozenset[str] | None:
+        """The clients of calls that have been accepted and not answered; None before `drain` has taken effect.
+
+        While the thread waits, it sees `drain` before it accepts another call, so that no calls remain no calls.
+        """
+        if self._is_draining and self._empty_at_s == math.inf and not self._has_calls():
+            return frozenset()
+        return self._busy_peers
 
     def _request_calls(self, path: str, count: int) -> None:
         """Request calls of a method from gRPC, or calls of all unknown methods."""
@@ -299,6 +268,8 @@ class Polling:
             self._reject_delayed(until_s=now_s + REJECTION_DELAY_MAX_S / 2)
         if now_s - self._swept_at_s > SWEEP_INTERVAL_S:
             self._sweep(now_s)
+        if self._is_draining and now_s - self._listed_s > BUSY_INTERVAL_S:
+            self._list_busy(now_s)
         event = poll(0 if now_s - self._empty_at_s > self._lag_check_interval_s else time.time() + LAG_CHECK_INTERVAL_S)
         if event.completion_type != TIMED_OUT:
             return event
@@ -312,8 +283,12 @@ class Polling:
         """Return the longest wait for an event: until the next delayed rejection, or until a sweep that is needed."""
         if self._delayed:
             return REJECTION_DELAY_MAX_S
-        calls = (self._unfinished, self._unread, self._under_way, *self._stream_budgets.values())
-        return SWEEP_INTERVAL_S if self._is_draining or any(calls) else IDLE_WAIT_MAX_S
+        if self._is_draining:
+            return BUSY_INTERVAL_S
+        return SWEEP_INTERVAL_S if self._has_calls() else IDLE_WAIT_MAX_S
+
+    def _has_calls(self) -> bool:
+        return any((self._unfinished, self._unread, self._under_way, *self._stream_budgets.values()))
 
     def _process(self, event: Any) -> bool:
         """Process an event of a new or running call, or pass it to gRPC. Return False after the last event."""
@@ -354,8 +329,10 @@ class Polling:
     def _begin_call(self, event: Any) -> None:
         """Start to receive the request of a call, or schedule its rejection."""
         path, route = event.tag, self._routes[event.tag]
-        if self._is_too_large(event.invocation_metadata):
+        if self._metadata_limit.is_exceeded(event.invocation_metadata):
             self._reject_too_large(event, path)
+        elif self._is_draining and path not in self._exempt_paths:
+            self._reject(event, self._make_status(path, "stopping"))
         elif path in self._exempt_paths or (route.admits() and not self._has_too_many()):
             call = UnaryCall(event, route)
             call.has_priority = self._has_priority
@@ -386,17 +363,11 @@ class Polling:
         for call in self._unread.pop_overflow(now_s=now_s):
             call.drop(UNREAD_REPLY)
 
-    def _is_too_large(self, metadata: Metadata) -> bool:
-        """Return whether metadata has too many bytes. As in gRPC, each entry counts 32 bytes more."""
-        return _has_more_bytes(metadata, self._metadata_max_bytes)
-
     def _reject_too_large(self, event: Any, path: str) -> None:
         """Reject a call with too much metadata, and end its connection if that was no mistake."""
         self._reject(event, self._make_status(path, "metadata_too_large"))
-        peer = event.call.peer().decode(errors="replace")
-        self._excess_calls[peer] += 1
-        is_excessive = _has_more_bytes(event.invocation_metadata, EXCESS_FACTOR * self._metadata_max_bytes)
-        if is_excessive or self._excess_calls[peer] > EXCESS_CALLS_MAX:
+        peer = get_peer(event)
+        if self._metadata_limit.ends_connection(peer, event.invocation_metadata):
             self._close_connection(peer)
 
     def _await_request(self, call: Received) -> None:
@@ -440,7 +411,7 @@ class Polling:
 
     def _reject_unknown(self, event: Any) -> None:
         """Reject a call of an unknown method."""
-        if self._rejections is None or self._is_too_large(event.invocation_metadata):
+        if self._rejections is None or self._metadata_limit.is_exceeded(event.invocation_metadata):
             self._reject_too_large(event, "")
         else:
             self._reject(event, self._rejections.unknown(event.invocation_metadata))
@@ -459,9 +430,11 @@ class Polling:
         path, route = event.tag, self._streams[event.tag]
         budget = self._stream_budgets[path]
         call = StreamCall(event, route)
-        if self._is_too_large(event.invocation_metadata):
+        if self._metadata_limit.is_exceeded(event.invocation_metadata):
             self._reject_too_large(event, path)
-        elif route.per_address_max and budget.count_members(get_peer_address(call.peer())) >= route.per_address_max:
+        elif self._is_draining:
+            self._reject(event, self._make_status(path, "stopping"))
+        elif self._is_full(route, budget, call):
             self._reject(event, self._make_status(path, "crowded_out"))
         else:
             budget.add(call, now_s=time.monotonic())
@@ -469,6 +442,12 @@ class Polling:
             call.begin()
             for evicted in budget.pop_overflow(now_s=math.inf):
                 evicted.drop(self._make_status(path, "crowded_out"))
+
+    def _is_full(self, route: StreamRoute, budget: Budget[StreamCall], call: StreamCall) -> bool:
+        """Return whether a new stream is one too many for its address or its method."""
+        if route.per_address_max and budget.count_members(get_peer_address(call.peer())) >= route.per_address_max:
+            return True
+        return route.rejects_newest and len(budget) >= route.streams_max
 
     def _continue_stream(self, tag: StreamTag, event: Any) -> bool:
         """Process an event of a stream. Return False after the last event of a stopping server."""
@@ -488,7 +467,7 @@ class Polling:
     def _sweep(self, now_s: float) -> None:
         """End overdue calls and idle streams; while draining, also all streams and incomplete calls."""
         self._swept_at_s = now_s
-        self._excess_calls.clear()
+        self._metadata_limit.forget()
         for call in self._unfinished.pop_expired(before_s=now_s - self._request_timeout_s):
             call.drop(self._make_status(call.path, "late"))
         if self._is_draining:
@@ -507,10 +486,18 @@ class Polling:
             if self._is_draining:
                 self._end_streams(budget, now_s)
 
+    def _list_busy(self, now_s: float) -> None:
+        """List the clients of calls and streams in progress."""
+        self._listed_s = now_s
+        calls: list[Received] = [*self._under_way, *self._unfinished, *self._unread]
+        for budget in self._stream_budgets.values():
+            calls += budget
+        self._busy_peers = frozenset(call.peer() for call in calls)
+
     def _end_streams(self, budget: Budget[StreamCall], now_s: float) -> None:
         for stream in budget:
             if stream.is_stuck(now_s=now_s):
-                stream.drop(STREAM_END)
+                stream.drop(stream.end_status or STREAM_END)
             stream.end(STREAM_END)
 
     def _end(self, call: Ending) -> bool:

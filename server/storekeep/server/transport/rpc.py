@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Caller
 from storekeep.server.store.reads import UNBOUNDED_READ, ReadBounds
+from storekeep.server.telemetry.traces import CallSpan
 
 ANONYMOUS = Caller(subject="")
 DETAILS_KEY = "grpc-status-details-bin"
@@ -21,6 +23,8 @@ REPLAYED_METADATA_KEY = "storekeep-replayed"
 """The trailing metadata key of a stored reply that is returned again; its value is `true`."""
 PUBLIC = "public"
 """The permission of methods that need no authentication."""
+BULK = "bulk"
+"""The rate limit class of methods of which one call does the work of many."""
 
 
 class Rpc(msgspec.Struct):
@@ -30,7 +34,10 @@ class Rpc(msgspec.Struct):
         method: full name, such as `storekeep.v1.OrderService/PlaceOrder`.
         request_id: the server's id of this call, for logs and errors; not the idempotency key.
         peer: the client's address, such as `ipv4:127.0.0.1:40404`.
-        trace_id: from the client's W3C `traceparent`; empty without one.
+        trace_id: of its span or from the client's W3C `traceparent`; empty without both.
+        traceparent: the `traceparent` metadata, if it is valid; empty without one.
+        tracestate: the `tracestate` metadata; empty without one.
+        span: its span; None if it is not traced.
         accept_language: the `accept-language` metadata; empty without one.
         authorization: the `authorization` metadata, which must never be logged.
         deadline_s: seconds from the arrival of the call to its deadline; None without a deadline.
@@ -44,6 +51,8 @@ class Rpc(msgspec.Struct):
         max_staleness_s: bounded staleness of its reads, in seconds; None if they must be current.
         consistency_token: the one that the caller presents (read-your-writes); None without one.
         committed: the consistency token of what the call wrote; 0 if it wrote nothing.
+        hidden_fields: the fields that the caller may not filter or sort by.
+        recorded: the names of the resources of which the audit log has a new entry by this call.
         replayed: whether the reply is the stored reply of an earlier call.
         trailing_metadata: metadata to send with the reply, after it.
         answered_by_leader: whether it was forwarded and the leader answered it. The leader then logs and counts it.
@@ -55,6 +64,9 @@ class Rpc(msgspec.Struct):
     request_id: str
     peer: str = ""
     trace_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+    span: CallSpan | None = None
     accept_language: str = ""
     authorization: str | None = None
     deadline_s: float | None = None
@@ -68,6 +80,8 @@ class Rpc(msgspec.Struct):
     max_staleness_s: float | None = None
     consistency_token: int | None = None
     committed: int = 0
+    hidden_fields: frozenset[str] = frozenset()
+    recorded: frozenset[str] = frozenset()
     replayed: bool = False
     trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()
     answered_by_leader: bool = False
@@ -79,6 +93,10 @@ class Rpc(msgspec.Struct):
         if not self.replayed:
             self.replayed = True
             self.trailing_metadata += ((REPLAYED_METADATA_KEY, "true"),)
+
+    def mark_recorded(self, names: Iterable[str]) -> None:
+        """Add to the resources of which the audit log has a new entry by this call."""
+        self.recorded = self.recorded.union(names)
 
 
 class CheckedCall(NamedTuple):
@@ -105,6 +123,13 @@ def get_read_bounds() -> ReadBounds:
     return ReadBounds(rpc.deadline, rpc.max_staleness_s, rpc.consistency_token)
 
 
+def require_position(sequence: int) -> None:
+    """Let only replicas that have a ledger entry answer the RPC that the current thread serves."""
+    rpc = CURRENT.get()
+    if rpc.consistency_token is not None:
+        rpc.consistency_token = max(rpc.consistency_token, sequence)
+
+
 def record_commit(consistency_token: int) -> None:
     """Record the consistency token of a commit for the RPC that the current thread serves."""
     rpc = CURRENT.get(None)
@@ -122,6 +147,8 @@ class Method:
         request_type: the class of its request message.
         rate_limit_class: the name of its rate limit class; empty if the contract names none.
         response_type: the class of its reply message; None for unknown methods.
+        is_stream: whether the server sends a stream of replies. The servicer then returns what sends them.
+        hashes_passwords: whether it computes the hash of a password, and so runs in threads of its own.
     """
 
     name: str
@@ -129,8 +156,16 @@ class Method:
     request_type: type[Message]
     rate_limit_class: str = ""
     response_type: type[Message] | None = None
+    is_stream: bool = False
+    hashes_passwords: bool = False
 
     @property
     def is_public(self) -> bool:
         """Whether it needs no authentication."""
         return self.permission == PUBLIC
+
+    def parse_reply(self, reply: Any) -> Any:
+        """Return a reply as a message, for steps that read or change it: some servicers return its bytes."""
+        if isinstance(reply, bytes) and self.response_type is not None:
+            return self.response_type.FromString(reply)
+        return reply

@@ -44,6 +44,7 @@ class StreamRoute(NamedTuple):
         streams_max: the most streams at a time. Above it, the longest idle streams of the largest address are ended.
         per_address_max: the most streams of one address; further ones are rejected. 0 means no limit.
         idle_max_s: seconds without a message in either direction before a stream is ended. 0 means no limit.
+        rejects_newest: whether further streams above `streams_max` are rejected, and none is ended for them.
     """
 
     name: str
@@ -51,6 +52,7 @@ class StreamRoute(NamedTuple):
     streams_max: int
     per_address_max: int
     idle_max_s: float
+    rejects_newest: bool = False
 
 
 class StreamTag(NamedTuple):
@@ -69,6 +71,7 @@ class StreamCall:
     """
 
     __slots__ = (
+        "_core",
         "_end",
         "_ending_since_s",
         "_event",
@@ -84,6 +87,7 @@ class StreamCall:
 
     def __init__(self, event: Any, route: StreamRoute) -> None:
         self._event = event
+        self._core = event.call
         self.route = route
         self._lock = threading.Lock()
         self._pending = 0
@@ -134,7 +138,7 @@ class StreamCall:
                 if not self._is_sending:
                     self._send_status(status)
                 self._is_open = False
-                self._event.call.cancel(status.code, status.text)
+                self._core.cancel(status.code, status.text)
 
     def is_stuck(self, *, now_s: float) -> bool:
         """Return whether the stream should have ended, but its client does not read."""
@@ -142,13 +146,27 @@ class StreamCall:
 
     def peer(self) -> str:
         """Return the client's address, such as `ipv4:127.0.0.1:40404`."""
-        peer: bytes = self._event.call.peer()
+        peer: bytes = self._core.peer()
         return peer.decode(errors="replace")
 
     @property
     def path(self) -> str:
         """The gRPC path of its method."""
         return f"/{self.route.name}"
+
+    @property
+    def event(self) -> Any:
+        """The event that reported the call, with its metadata; None after its end, and after `forget_event`."""
+        return self._event
+
+    def forget_event(self) -> None:
+        """Release the metadata of the request, some 2 KiB."""
+        self._event = None
+
+    @property
+    def end_status(self) -> CallStatus | None:
+        """The status with which the stream is ending; None if it is not."""
+        return self._end
 
     # -- in the polling thread
 
@@ -164,12 +182,12 @@ class StreamCall:
                 return False
         if self._has_received:
             self.route.service.on_end(self)
-        self._event = None
+        self._event = self._core = None
         return True
 
     def _start(self, operations: list[Any], on_event: Callable[[Any], None]) -> None:
         self._pending += 1
-        self._event.call.start_server_batch(operations, StreamTag(self, on_event))
+        self._core.start_server_batch(operations, StreamTag(self, on_event))
 
     def _send_status(self, status: CallStatus) -> None:
         self._has_sent_status = True

@@ -133,6 +133,14 @@ def _read_revoked(file: Path) -> frozenset[tuple[x509.Name, int]]:
 
     Raises: UnusableCertificate.
     """
+    return frozenset((crl.issuer, entry.serial_number) for crl in read_revocation_lists(file) for entry in crl)
+
+
+def read_revocation_lists(file: Path) -> list[x509.CertificateRevocationList]:
+    """Return the lists of a file, at least one.
+
+    Raises: UnusableCertificate.
+    """
     try:
         lists = [x509.load_pem_x509_crl(pem) for pem in PEM_LIST.findall(read_regular_file(file))]
     except OSError as error:
@@ -141,7 +149,7 @@ def _read_revoked(file: Path) -> frozenset[tuple[x509.Name, int]]:
         lists = []
     if not lists:
         raise UnusableCertificate(f"{file}: contains no PEM list of revoked certificates (X509 CRL)")
-    return frozenset((crl.issuer, entry.serial_number) for crl in lists for entry in crl)
+    return lists
 
 
 class _Fetcher:

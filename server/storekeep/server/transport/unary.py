@@ -30,14 +30,11 @@ log = logging.getLogger("storekeep.server")
 class Lane(Protocol):
     """Chooses the executor for the calls of one method.
 
-    Attributes:
-        is_heavy: whether they run in a separate executor.
+    A call is submitted to the usual executor first.
     """
 
-    is_heavy: bool
-
-    def divert(self, call: UnaryCall, /) -> None:
-        """Submit a call to the separate executor. It was submitted to the usual one before."""
+    def serve(self, call: UnaryCall, /) -> None:
+        """Serve a call in the current thread, or submit it to a separate executor."""
 
 
 Limit = Callable[[Any, "UnaryCall"], CallStatus | None]
@@ -229,12 +226,12 @@ class UnaryCall:
         return False
 
     def __call__(self) -> None:
-        """Serve the call, or divert it if its method has become heavy. Never raises."""
+        """Serve the call, or let its lane choose another executor. Never raises."""
         lane = self._route.lane
-        if lane is not None and lane.is_heavy:
-            lane.divert(self)
-        else:
+        if lane is None:
             self.serve()
+        else:
+            lane.serve(self)
 
     def serve(self) -> None:
         """Serve the call in the current thread. Never raises."""

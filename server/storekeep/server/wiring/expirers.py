@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from storekeep.server.domain.orders import cancellations
+from storekeep.server.domain.orders import cancellations, quotes
 from storekeep.server.domain.stock import reservations
 from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.store.engine import Store
 
-EXPIRERS = (reservations.EXPIRER, cancellations.EXPIRER)
-"""Reservations, and unpaid orders."""
+EXPIRERS = (reservations.EXPIRER, cancellations.EXPIRER, quotes.EXPIRER)
+"""Reservations, unpaid orders, and quotes."""
 
 
 def wire_expirers(store: Store) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from storekeep.cli.imports.formats.sources import Format, JoinTable, Source, adapt_each, add_cells
 from storekeep.cli.imports.formats.woocommerce import SHIP_DATE
-from storekeep.cli.imports.rows import AnyRow, BadRow, Row, SkippedRow
+from storekeep.imports.rows import AnyRow, BadRow, Row, SkippedRow
 
 CANCELLED = frozenset({"canceled", "unavailable"})
 SHIPPED = frozenset({"shipped", "delivered"})

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from storekeep.cli.imports.formats.shopify import REFUND, TAXES, make_customer_id
+from storekeep.cli.imports.formats.shopify import REFUND, make_customer_id
 from storekeep.cli.imports.formats.sources import (
+    Cells,
     Format,
     RejectedRows,
     Source,
     adapt_each,
     add_cells,
-    parse_amount,
-    require_amount,
+    parse_number,
+    require_number,
 )
 from storekeep.cli.imports.formats.woocommerce import SHIP_DATE
-from storekeep.cli.imports.rows import AnyRow, BadRow, Row, SkippedRow
+from storekeep.cli.imports.taxes import DEFAULT_NAME, PERCENT_PPM, NamedTax, format_taxes
+from storekeep.imports.rows import AnyRow, BadRow, Row, SkippedRow
 
 SOLD_TYPES = frozenset({"simple", "virtual", "downloadable"})
 """Types with stock and a price of their own. Configurable, grouped and bundled products consist of these."""
@@ -43,7 +45,37 @@ def _adapt_item(row: Row) -> AnyRow:
     if "parent_item_id" in row.cells:
         return SkippedRow(row.line)
     shipped = "qty_invoiced" if row.cells.get("product_type") in UNSHIPPED_TYPES else "qty_shipped"
-    return add_cells(row, shipped_quantity=row.cells.get(shipped, "0"))
+    try:
+        tax = _read_tax(row.cells)
+        taxes = _name_tax(row.cells, tax)
+    except RejectedRows as error:
+        return BadRow(row.line, str(error), key=row.cells.get("order_id", ""))
+    return add_cells(
+        row,
+        shipped_quantity=row.cells.get(shipped, "0"),
+        line_tax=tax,
+        line_taxes=taxes,
+    )
+
+
+def _name_tax(cells: Cells, tax: Decimal | None) -> str | None:
+    """Return the tax with its rate; None if the file has no rate. Magento keeps the names of taxes elsewhere.
+
+    Raises: RejectedRows.
+    """
+    percent = parse_number(cells, "tax_percent")
+    if not percent or tax is None or tax < 0:
+        return None
+    return format_taxes([NamedTax(DEFAULT_NAME, int(percent * PERCENT_PPM), tax)])
+
+
+def _read_tax(cells: Cells) -> Decimal | None:
+    """Return the tax of the units of an item that were not cancelled. Magento adds it to all prices.
+
+    Raises: RejectedRows.
+    """
+    tax = parse_number(cells, "tax_amount")
+    return None if tax is None else tax - (parse_number(cells, "tax_canceled") or Decimal())
 
 
 def _adapt_order(row: Row) -> AnyRow:
@@ -59,11 +91,9 @@ def _convert_order(row: Row) -> Row:
     state = cells.get("state", "")
     if state not in PAID_STATES:
         raise RejectedRows(f"state: {state!r} is not an order that was paid: {', '.join(sorted(PAID_STATES))}")
-    taxes = parse_amount(cells, "tax_amount") or Decimal()
-    is_reduced = parse_amount(cells, "total_canceled") or state == "canceled"
-    total = None if is_reduced else require_amount(cells, "grand_total") - taxes
-    remarks = [TAXES] if taxes else []
-    remarks += [REFUND] if parse_amount(cells, "total_refunded") else []
+    is_reduced = parse_number(cells, "total_canceled") or state == "canceled"
+    total = None if is_reduced else require_number(cells, "grand_total")
+    remarks = [REFUND] if parse_number(cells, "total_refunded") else []
     remarks += [SHIP_DATE] if state in ("complete", "closed") else []
     return add_cells(
         row,
@@ -113,7 +143,7 @@ ORDERS = Format(
             "discount_amount": "discount_amount",
             "cancelled_quantity": "qty_canceled",
         },
-        computed=("shipped_quantity",),
+        computed=("shipped_quantity", "line_tax", "line_taxes"),
         adapt=adapt_each(_adapt_item),
     ),
     orders=Source(
@@ -124,6 +154,7 @@ ORDERS = Format(
             "currency": "order_currency_code",
             "order_date": "created_at",
             "shipping": "shipping_amount",
+            "shipping_tax": "shipping_tax_amount",
             "note": "customer_note",
         },
         computed=("customer", "ship_date", "cancelled", "order_total", "remark"),

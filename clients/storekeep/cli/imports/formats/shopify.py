@@ -18,12 +18,13 @@ from storekeep.cli.imports.formats.sources import (
     adapt_each,
     adapt_groups,
     add_cells,
-    parse_amount,
-    require_amount,
+    parse_number,
+    require_number,
     split_evenly,
 )
-from storekeep.cli.imports.ids import make_id, make_unique_id
-from storekeep.cli.imports.rows import AnyRow, BadRow, Row, SkippedRow
+from storekeep.cli.imports.taxes import NamedTax, format_taxes, split_rate
+from storekeep.imports.ids import make_id, make_unique_id
+from storekeep.imports.rows import AnyRow, BadRow, Row, SkippedRow
 
 OPTIONS = ("Option1", "Option2", "Option3")
 NO_OPTION = ("Title", "Default Title")
@@ -32,7 +33,9 @@ DRAFT = "draft"
 STATES = {"active": "no", "archived": "yes", DRAFT: ""}
 """Whether a product is discontinued, by its status; empty for a draft, which is neither on sale nor archived."""
 FULFILLED, PARTIAL = "fulfilled", "partial"
-TAXES = "its taxes, which are added to its prices, are not imported"
+TAX_COLUMNS = 5
+"""The taxes of an order that the file names."""
+TAX_SPLIT = "its taxes are split over its taxable lines, because the file has only their sum"
 REFUND = "its refund is not imported"
 
 
@@ -87,10 +90,15 @@ def adapt_order(rows: Sequence[Row]) -> Iterator[AnyRow]:
     lines = [row for row in rows if "Lineitem quantity" in row.cells]
     yield from (SkippedRow(row.line) for row in rows if "Lineitem quantity" not in row.cells)
     is_cancelled = "Cancelled at" in first
-    discounts = [Decimal()] * len(lines) if is_cancelled else _split_discounts(first, lines)
+    discounts: Sequence[Decimal] = [Decimal()] * len(lines)
+    taxes, named = discounts, [""] * len(lines)
     order = _adapt_order_values(first, is_cancelled=is_cancelled)
-    for row, discount in zip(lines, discounts, strict=True):
-        line = add_cells(row, discount_amount=discount, shipped_quantity=_read_shipped(row.cells, first))
+    if not is_cancelled:
+        discounts = _split_discounts(first, lines)
+        taxes, order["shipping_tax"], named = _split_taxes(first, lines, discounts)
+    for row, discount, tax, names in zip(lines, discounts, taxes, named, strict=True):
+        shipped = _read_shipped(row.cells, first)
+        line = add_cells(row, discount_amount=discount, line_tax=tax, line_taxes=names, shipped_quantity=shipped)
         yield add_cells(line, **order) if row is lines[0] else line
 
 
@@ -98,13 +106,15 @@ def _adapt_order_values(first: Cells, *, is_cancelled: bool) -> dict[str, str | 
     """Return the order-level values."""
     remarks = []
     total = None
+    is_included = False
     if not is_cancelled:
-        subtotal, shipping = require_amount(first, "Subtotal"), parse_amount(first, "Shipping") or Decimal()
-        total, stated = subtotal + shipping, require_amount(first, "Total")
-        if total != stated and total + (parse_amount(first, "Taxes") or Decimal()) != stated:
+        net = require_number(first, "Subtotal") + (parse_number(first, "Shipping") or Decimal())
+        taxes, total = parse_number(first, "Taxes") or Decimal(), require_number(first, "Total")
+        if total not in (net, net + taxes):
             raise RejectedRows("Total is neither Subtotal and Shipping, nor these and Taxes")
-        remarks += [TAXES] if total != stated else []
-        remarks += [REFUND] if parse_amount(first, "Refunded Amount") else []
+        is_included = bool(taxes) and total == net
+        remarks += [TAX_SPLIT] if taxes else []
+        remarks += [REFUND] if parse_number(first, "Refunded Amount") else []
     is_shipped = first.get("Fulfillment Status") in (FULFILLED, PARTIAL) and not is_cancelled
     if is_shipped and "Fulfilled at" not in first:
         raise RejectedRows("Fulfilled at is missing")
@@ -114,6 +124,7 @@ def _adapt_order_values(first: Cells, *, is_cancelled: bool) -> dict[str, str | 
         "ship_date": first["Fulfilled at"] if is_shipped else None,
         "cancelled": "yes" if is_cancelled else None,
         "order_total": total,
+        "prices_include_tax": "yes" if is_included else None,
         "postal_code": zip_code,
         "address": first.get("Shipping Address1") or first.get("Shipping Street"),
         "remark": "; ".join(remarks),
@@ -126,18 +137,61 @@ def _split_discounts(first: Cells, lines: Sequence[Row]) -> list[Decimal]:
     Raises: RejectedRows if prices, discounts and the subtotal do not add up.
     """
     gross = [
-        require_amount(row.cells, "Lineitem price") * require_amount(row.cells, "Lineitem quantity") for row in lines
+        require_number(row.cells, "Lineitem price") * require_number(row.cells, "Lineitem quantity") for row in lines
     ]
-    own = [parse_amount(row.cells, "Lineitem discount") or Decimal() for row in lines]
-    stated = parse_amount(first, "Discount Amount") or Decimal()
-    total = sum(gross, Decimal()) - require_amount(first, "Subtotal")
+    own = [parse_number(row.cells, "Lineitem discount") or Decimal() for row in lines]
+    stated = parse_number(first, "Discount Amount") or Decimal()
+    total = sum(gross, Decimal()) - require_number(first, "Subtotal")
     shared = total - sum(own, Decimal())
     if shared < 0 or stated not in (total, shared):
         raise RejectedRows("its prices less its discounts are not its Subtotal")
     if not shared:
         return own
-    shares = split_evenly(shared, [price - discount for price, discount in zip(gross, own, strict=True)])
+    weights = [price - discount for price, discount in zip(gross, own, strict=True)]
+    if not any(weights):
+        raise RejectedRows("a discount has no lines to apply to")
+    shares = split_evenly(shared, weights, currency=first.get("Currency", ""))
     return [discount + share for discount, share in zip(own, shares, strict=True)]
+
+
+def _split_taxes(
+    first: Cells, lines: Sequence[Row], discounts: Sequence[Decimal]
+) -> tuple[Sequence[Decimal], Decimal | None, list[str]]:
+    """Return the tax of each line, that of the shipping if no taxable line costs anything, and the names of the first.
+
+    Each tax that has a name is split by itself, if they add up to all taxes.
+
+    Raises: RejectedRows.
+    """
+    total = parse_number(first, "Taxes") or Decimal()
+    weights = [
+        Decimal()
+        if row.cells.get("Lineitem taxable", "").lower() == "false"
+        else require_number(row.cells, "Lineitem price") * require_number(row.cells, "Lineitem quantity") - discount
+        for row, discount in zip(lines, discounts, strict=True)
+    ]
+    if not any(weights):
+        return [Decimal()] * len(lines), total, [""] * len(lines)
+    currency = first.get("Currency", "")
+    named = _read_named_taxes(first)
+    if not named or sum([tax.amount for tax in named], Decimal()) != total or min(tax.amount for tax in named) < 0:
+        return split_evenly(total, weights, currency=currency), None, [""] * len(lines)
+    columns = [split_evenly(tax.amount, weights, currency=currency) for tax in named]
+    parts = [
+        [tax._replace(amount=amount) for tax, amount in zip(named, amounts, strict=True)]
+        for amounts in zip(*columns, strict=True)
+    ]
+    texts = [format_taxes(own) if weight else "" for own, weight in zip(parts, weights, strict=True)]
+    return [sum([tax.amount for tax in own], Decimal()) for own in parts], None, texts
+
+
+def _read_named_taxes(first: Cells) -> list[NamedTax]:
+    """Return the taxes of an order that have names. Raises: RejectedRows."""
+    return [
+        NamedTax(*split_rate(first[f"Tax {number} Name"]), parse_number(first, f"Tax {number} Value") or Decimal())
+        for number in range(1, TAX_COLUMNS + 1)
+        if f"Tax {number} Name" in first
+    ]
 
 
 def _read_shipped(cells: Cells, first: Cells) -> str | None:
@@ -230,7 +284,7 @@ ORDERS = Format(
         },
         computed=(
             *("customer", "ship_date", "cancelled", "order_total", "postal_code", "address", "remark"),
-            *("discount_amount", "shipped_quantity"),
+            *("discount_amount", "shipped_quantity", "line_tax", "line_taxes", "shipping_tax", "prices_include_tax"),
         ),
         adapt=adapt_groups(adapt_order, key="Name"),
     ),

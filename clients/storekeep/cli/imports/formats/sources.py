@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Decimal
 
-from storekeep.cli.imports.rows import AnyRow, BadRow, Row
-from storekeep.cli.imports.spellings import ISO
+from storekeep.imports.rows import AnyRow, BadRow, Row
+from storekeep.imports.spellings import ISO
 
 GROUP_ROWS_MAX = 1000
 """Maximum rows of one order in a format whose orders must be read as a whole."""
 Cells = Mapping[str, str]
+WHOLE_CURRENCIES = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
+"""Currencies without decimals, by ISO 4217. Some exports write decimals anyway."""
+CENT_PLACES = 2
 Adapt = Callable[[Iterable[Row | BadRow], "JoinTable"], Iterator[AnyRow]]
 
 
@@ -156,7 +159,7 @@ def format_cell(value: str | Decimal) -> str:
     return value if isinstance(value, str) else f"{value.normalize():f}" if value else "0"
 
 
-def parse_amount(cells: Cells, column: str) -> Decimal | None:
+def parse_number(cells: Cells, column: str) -> Decimal | None:
     """Return the number in a column, or None if it is absent.
 
     Raises: RejectedRows.
@@ -170,23 +173,25 @@ def parse_amount(cells: Cells, column: str) -> Decimal | None:
         raise RejectedRows(f"{column}: {error}") from None
 
 
-def require_amount(cells: Cells, column: str) -> Decimal:
+def require_number(cells: Cells, column: str) -> Decimal:
     """Return the number in a column.
 
     Raises: RejectedRows.
     """
-    amount = parse_amount(cells, column)
+    amount = parse_number(cells, column)
     if amount is None:
         raise RejectedRows(f"{column} is missing")
     return amount
 
 
-def split_evenly(amount: Decimal, weights: Sequence[Decimal]) -> list[Decimal]:
-    """Split an amount in proportion to weights, exactly: the largest remainders get the units that are left over."""
+def split_evenly(amount: Decimal, weights: Sequence[Decimal], *, currency: str) -> list[Decimal]:
+    """Split an amount in proportion to weights, exactly: the largest remainders get the units that are left over.
+
+    Args:
+        weights: not negative, and not all 0.
+    """
     total = sum(weights, Decimal())
-    if not total:
-        raise RejectedRows("a discount has no lines to apply to")
-    quantum = find_quantum([amount, *weights])
+    quantum = find_quantum([amount, *weights], currency=currency)
     shares = [(amount * weight / total).quantize(quantum, rounding="ROUND_FLOOR") for weight in weights]
     left = int((amount - sum(shares, Decimal())) / quantum)
     order = sorted(range(len(weights)), key=lambda index: shares[index] - amount * weights[index] / total)
@@ -195,14 +200,20 @@ def split_evenly(amount: Decimal, weights: Sequence[Decimal]) -> list[Decimal]:
     return shares
 
 
-def find_quantum(amounts: Sequence[Decimal]) -> Decimal:
-    """Return the unit of the last decimal place that any of the amounts uses: 0.01 for 2.50 and 3.19."""
-    exponents = [exponent for one in amounts if isinstance(exponent := one.normalize().as_tuple().exponent, int)]
-    return Decimal(1).scaleb(min([0, *exponents]))
+def find_quantum(amounts: Sequence[Decimal], *, currency: str) -> Decimal:
+    """Return the unit of the last decimal place of amounts: 0.01 for 2.00 and 3.00, and for 2.0000."""
+    used = min([0, *[_get_exponent(one.normalize()) for one in amounts]])
+    written = min([0, *map(_get_exponent, amounts)])
+    least = 0 if currency.upper() in WHOLE_CURRENCIES.split() else -CENT_PLACES
+    return Decimal(1).scaleb(max(written, min(used, least)))
+
+
+def _get_exponent(amount: Decimal) -> int:
+    exponent = amount.as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0
 
 
 def split_price(subtotal: Decimal, quantity: int) -> Decimal:
     """Return the price of a unit, rounded up to the decimals of the subtotal if it does not divide evenly."""
-    exponent = subtotal.as_tuple().exponent
-    quantum = Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)
-    return (subtotal / quantity).quantize(min(quantum, Decimal(1)), rounding=ROUND_CEILING)
+    quantum = Decimal(1).scaleb(min(0, _get_exponent(subtotal)))
+    return (subtotal / quantity).quantize(quantum, rounding=ROUND_CEILING)

@@ -7,7 +7,8 @@ This holds for disabled and deleted accounts too. The last administrator can be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -82,6 +83,15 @@ def check_account(mutation: Mutation, account_id: str) -> ServiceAccount:
     return account
 
 
+def make_check(check: Callable[[Mutation, str], object], resource_id: str) -> CheckAccess[Any]:
+    """Return the access check of a mutation that changes the account or user with this id, such as `check_account`."""
+
+    def check_access(mutation: Mutation, _stored: Any) -> None:
+        check(mutation, resource_id)
+
+    return check_access
+
+
 def check_no_lookalike(mutation: Mutation, like: Statement, *, pattern: str, **key: str) -> None:
     """Raise AlreadyExists if an id differs from an existing one only in letter case: people would confuse the two.
 
@@ -142,7 +152,9 @@ def delete_account(database: Store, call: Call, account_id: str, *, etag: str) -
 
     Raises: ServiceAccountNotFound, PrivilegeEscalation, EtagMismatch.
     """
-    return SERVICE_ACCOUNTS.delete(database, call, (account_id,), etag=etag, check_access=_make_check(account_id))
+    return SERVICE_ACCOUNTS.delete(
+        database, call, (account_id,), etag=etag, check_access=make_check(check_account, account_id)
+    )
 
 
 def undelete_account(database: Store, call: Call, account_id: str, *, etag: str) -> ServiceAccount:
@@ -150,13 +162,6 @@ def undelete_account(database: Store, call: Call, account_id: str, *, etag: str)
 
     Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceNotDeleted, EtagMismatch.
     """
-    return SERVICE_ACCOUNTS.undelete(database, call, (account_id,), etag=etag, check_access=_make_check(account_id))
-
-
-def _make_check(account_id: str) -> CheckAccess[ServiceAccount]:
-    """Return the access check of a mutation that changes the account."""
-
-    def check(mutation: Mutation, _stored: ServiceAccount | None) -> None:
-        check_account(mutation, account_id)
-
-    return check
+    return SERVICE_ACCOUNTS.undelete(
+        database, call, (account_id,), etag=etag, check_access=make_check(check_account, account_id)
+    )

@@ -26,13 +26,13 @@ from storekeep.server.domain.access.permissions import (
 )
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import ApiKeyNotFound, IllegalState, InvalidField, ReplyExpired
-from storekeep.server.domain.keys.encryption import derive_key
 from storekeep.server.domain.keys.keyrings import CurrentSecret, Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.collections import Collection
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing
 from storekeep.server.domain.standard.resources import check_etag, check_not_deleted, new_id
+from storekeep.server.runtime.key_derivation import derive_key
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import access as store

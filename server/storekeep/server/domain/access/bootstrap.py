@@ -12,7 +12,8 @@ import msgspec
 from storekeep.server.domain.access.accounts import SERVICE_ACCOUNTS, ServiceAccount
 from storekeep.server.domain.access.api_keys import ApiKey, KeySecrets, add_key
 from storekeep.server.domain.access.permissions import WILDCARD
-from storekeep.server.domain.access.roles import ADMIN, install_built_in_roles
+from storekeep.server.domain.access.personal_data import install_roles
+from storekeep.server.domain.access.roles import ADMIN
 from storekeep.server.domain.access.server_secrets import abandon_secret, install_secret, replace_secret
 from storekeep.server.domain.access.signing_keys import SigningKeys
 from storekeep.server.domain.calls import Call, Caller
@@ -41,7 +42,7 @@ def install_access(database: Store, *, keyring: Keyring, known: frozenset[str], 
 
     def effect(mutation: Mutation) -> None:
         install_secret(mutation, keyring=keyring, signing_keys=signing_keys)
-        install_built_in_roles(mutation, known=known)
+        install_roles(mutation, known=known)
 
     mutate(database, _make_call("InstallAccess", known), effect, type(None))
 
@@ -73,7 +74,7 @@ def rotate_secret(
 
 
 def reset_secret(database: Store, *, keyring: Keyring, signing_keys: SigningKeys) -> None:
-    """Bind the database to another secret because its own is lost. Ends all API keys, sessions and signing keys.
+    """Bind the database to another secret because its own is lost. Ends all keys, passwords and sessions.
 
     Raises: SecretInUse if the old secret still works.
     """
@@ -101,7 +102,7 @@ def bootstrap_admin(
     def effect(mutation: Mutation) -> bool:
         if not force and store.ANY_ACCOUNT.one(mutation.tx) is not None:
             return False
-        install_built_in_roles(mutation, known=known)
+        install_roles(mutation, known=known)
         account = _restore_admin(mutation)
         new_key = ApiKey(account.id, f"bootstrap-{new_id()}", "Made by bootstrap-admin", scopes=(WILDCARD,))
         keep(add_key(mutation, new_key, key_secrets=key_secrets).secret)

@@ -1,18 +1,21 @@
 """Permissions of callers, and the access version, by which every worker notices changes within seconds.
 
-Invariant: a change of an account, role, key or session raises the access version in the same transaction.
+Invariant: a change of an account, role, key or session raises the access version in the same transaction, by a random
+step: no other rights get the same version, also if a failover loses the change.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Iterable
 
 import msgspec
 
+from storekeep.server.domain.access_errors import PrivilegeEscalation
 from storekeep.server.domain.calls import Caller
-from storekeep.server.domain.errors import PrivilegeEscalation, RoleNotFound, UnknownPermission
+from storekeep.server.domain.errors import RoleNotFound, UnknownPermission
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import access as store
@@ -20,8 +23,11 @@ from storekeep.server.store.tables import access as store
 POLL_INTERVAL_S = 2.0
 """How old the cached version may be. The contract promises 5 s, which leaves time for a slow read."""
 
+STEP_BITS = 31
+"""Size of the random step of the version. Its 64 bits last for four billion changes."""
+
 WILDCARD = "*"
-"""A scope of an API key: all permissions of its account, also those that are granted later."""
+"""A limit that is none: all permissions of the account or user, also those that are granted later."""
 AUTHENTICATED_SCOPE = "authenticated"
 """The only scope of an API key without permissions: it allows the RPCs that any valid token may call."""
 
@@ -77,7 +83,7 @@ def _read_version(tx: Transaction) -> int:
 
 def raise_version(tx: Transaction) -> None:
     """Raise the access version, so that every worker checks permissions again."""
-    store.RAISE_ACCESS_VERSION.run(tx)
+    store.RAISE_ACCESS_VERSION.run(tx, step=1 + secrets.randbits(STEP_BITS))
 
 
 def require_known(permissions: Iterable[str], *, known: frozenset[str]) -> None:
@@ -95,7 +101,12 @@ def limit_to_scopes(held: frozenset[str], scopes: frozenset[str]) -> frozenset[s
 
     A key without scopes comes from an older release and has all permissions of its account.
     """
-    return held if not scopes or WILDCARD in scopes else held & scopes
+    return apply_limit(held, scopes) if scopes else held
+
+
+def apply_limit(held: frozenset[str], limit: frozenset[str]) -> frozenset[str]:
+    """Return the permissions that are within a limit: names of permissions, or the wildcard."""
+    return held if WILDCARD in limit else held & limit
 
 
 def require_held(permissions: Iterable[str], *, caller: Caller) -> None:

@@ -23,6 +23,7 @@ from storekeep.server.domain.standard.resources import check_etag
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import access as store
+from storekeep.server.store.tables.users import DELETE_PASSWORD_LINKS_OF_ROLE
 
 ADMIN = "admin"
 ACCOUNTS = ("accounts.read", "accounts.write")
@@ -32,7 +33,8 @@ BUILT_IN_ROLES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "viewer": (
         "Viewer",
         lambda permission: (
-            permission.endswith(".read") and permission not in (*ACCOUNTS, "audit.read", "webhooks.read")
+            permission.endswith(".read")
+            and permission not in (*ACCOUNTS, "audit.read", "webhooks.read", "coupons.read")
         ),
     ),
 }
@@ -113,8 +115,9 @@ def update_role(
 ) -> Role:
     """Set the named fields to the values in `new_role`.
 
-    The caller must have all old and new permissions of the role, and all permissions of each account with the role,
-    because the change affects these accounts.
+    The caller must have all old and new permissions of the role, and all permissions of each account and user with
+    the role, because the change affects them. More permissions end the password links of these users, whose holders
+    may not have them.
 
     Raises: RoleNotFound, UnknownPermission, PrivilegeEscalation, EtagMismatch, RoleBuiltIn.
     """
@@ -128,13 +131,17 @@ def update_role(
     def effect(mutation: Mutation) -> Role:
         old = _find_custom_role(mutation, new_role.id, etag=etag)
         new: Role = msgspec.structs.replace(old, **_select_fields(new_role, fields))
-        return old if new == old else ROLES.replace(mutation, old, new, action="updated")
+        if new == old:
+            return old
+        if not set(new.permissions) <= set(old.permissions):
+            DELETE_PASSWORD_LINKS_OF_ROLE.run(mutation.tx, role_id=new.id)
+        return ROLES.replace(mutation, old, new, action="updated")
 
     return mutate(database, call, effect, Role, check_access=check)
 
 
 def delete_role(database: Store, call: Call, role_id: str, *, etag: str) -> Role:
-    """Delete a role that no service account has, and return it. The caller must have all its permissions.
+    """Delete a role that no service account and no user has, and return it. The caller must have all its permissions.
 
     Raises: RoleNotFound, PrivilegeEscalation, EtagMismatch, RoleBuiltIn, ResourceInUse.
     """
@@ -144,9 +151,9 @@ def delete_role(database: Store, call: Call, role_id: str, *, etag: str) -> Role
 
     def effect(mutation: Mutation) -> Role:
         old = _find_custom_role(mutation, role_id, etag=etag)
-        holder = store.ACCOUNT_WITH_ROLE.one(mutation.tx, role_id=role_id)
+        holder = store.HOLDER_OF_ROLE.one(mutation.tx, role_id=role_id)
         if holder is not None:
-            raise ResourceInUse(old.name, user=f"serviceAccounts/{holder[0]}")
+            raise ResourceInUse(old.name, user=holder[0])
         ROLES.rows.delete(mutation.tx, (role_id,))
         raise_version(mutation.tx)
         mutation.record("role.deleted", before=old, after=None)
@@ -156,7 +163,7 @@ def delete_role(database: Store, call: Call, role_id: str, *, etag: str) -> Role
 
 
 def _check_role(mutation: Mutation, role_id: str, stored: Role | None) -> None:
-    """Raise unless the caller has all permissions of the role and of the accounts with the role.
+    """Raise unless the caller has all permissions of the role and of the accounts and users with the role.
 
     Args:
         stored: the role in the stored reply of a retry; it may have been deleted since. None for a first call.

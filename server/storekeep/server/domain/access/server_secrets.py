@@ -9,6 +9,7 @@ from __future__ import annotations
 from storekeep.server.domain.access.api_keys import KeySecrets, record_key_digest, revoke_all_keys
 from storekeep.server.domain.access.permissions import raise_version
 from storekeep.server.domain.access.signing_keys import SigningKeys
+from storekeep.server.domain.access.user_secrets import discard_all_secrets
 from storekeep.server.domain.audit import checkpoints
 from storekeep.server.domain.audit.log import digest_history
 from storekeep.server.domain.keys.audit_chain import PURPOSE as CHAIN_PURPOSE
@@ -109,7 +110,7 @@ def replace_secret(
 
 
 def abandon_secret(mutation: Mutation, *, keyring: Keyring, signing_keys: SigningKeys) -> None:
-    """Bind a database to another secret because its own is lost. Ends all API keys, sessions and signing keys.
+    """Bind a database to another secret because its own is lost. End all keys, passwords and sessions.
 
     A digest in the first entry of the new epoch protects the audit entries whose key is lost.
 
@@ -129,10 +130,11 @@ def abandon_secret(mutation: Mutation, *, keyring: Keyring, signing_keys: Signin
     fingerprint = make_fingerprint(keyring.list_secrets()[0])
     audit_store.INSERT_SECRET.run(tx, number=number, fingerprint=fingerprint, now_us=tx.now_us)
     mutation.start_epoch(
-        reason="the server's secret was lost: all API keys, sessions and signing keys ended",
+        reason="the server's secret was lost: all API keys, passwords, sessions and signing keys ended",
         history_digest=digest_history(tx),
     )
     revoke_all_keys(mutation)
+    discard_all_secrets(mutation)
     store.REVOKE_ALL_SESSIONS.run(tx, now_us=tx.now_us)
     signing_keys.replace_all(mutation)
     checkpoints.add_key(mutation, keyring)

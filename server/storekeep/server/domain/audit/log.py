@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ from storekeep.server.domain.errors import AuditEntryNotFound, AuditEntryUnreada
 from storekeep.server.domain.keys.audit_chain import FIRST_HASH, AuditChain, AuditedChange, AuditEpoch
 from storekeep.server.domain.keys.encryption import DecryptionFailed
 from storekeep.server.domain.keys.keyrings import Keyring, SecretUnknown
+from storekeep.server.domain.keys.personal_fields import decrypt_copies
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
@@ -40,6 +42,8 @@ from storekeep.server.store.tables.ledger import AuditEntry as AuditEntryTable
 CHUNK_ROWS = 1_000
 """Entries that verification reads at once; bounds its memory."""
 SEQUENCE_MAX = 2**63 - 1
+ENCRYPTED_REASON = "the personal data in all earlier entries was encrypted"
+"""The reason of an epoch before which the content of entries has changed, so that their hashes do not cover it."""
 Recorded = TypeVar("Recorded", AuditEpoch, AuditKey, SignedHead)
 
 
@@ -102,8 +106,19 @@ class ChainReport(msgspec.Struct, frozen=True):
         return not self.problem
 
 
-def _read_rows(_tx: Transaction, rows: list[Row]) -> list[AuditEntry]:
-    return [AuditEntry(*row) for row in rows]
+def read_entries(tx: Transaction, rows: Sequence[Row]) -> list[AuditEntry]:
+    """Convert rows to entries, with the personal data of the resources in them.
+
+    Raises: DecryptionFailed.
+    """
+    entries = [AuditEntry(*row) for row in rows]
+    copies = [(entry.resource, copy) for entry in entries for copy in (entry.before, entry.after)]
+    decrypted = decrypt_copies(tx, copies)
+    pairs = zip(decrypted[::2], decrypted[1::2], strict=True)
+    return [
+        msgspec.structs.replace(entry, before=before, after=after)
+        for entry, (before, after) in zip(entries, pairs, strict=True)
+    ]
 
 
 LISTING = Listing(
@@ -120,7 +135,7 @@ LISTING = Listing(
         "create_time": Column(AuditEntryTable.create_time_us, FilterField(Kind.TIME)),
     },
     unique=(),
-    read_rows=_read_rows,
+    read_rows=read_entries,
     default_order="sequence desc",
 )
 
@@ -141,15 +156,15 @@ def get_entry(database: Store, sequence: int) -> AuditEntry:
 
     Raises: AuditEntryNotFound, AuditEntryUnreadable.
     """
-    row = None
+    entries: list[AuditEntry] = []
     try:
         if sequence <= SEQUENCE_MAX:
-            row = database.read(lambda tx: store.FIND_ENTRY.one(tx, sequence=sequence))
+            entries = database.read(lambda tx: read_entries(tx, store.FIND_ENTRY.all(tx, sequence=sequence)))
     except UnicodeDecodeError:
         raise AuditEntryUnreadable(f"auditEntries/{sequence}") from None
-    if row is None:
+    if not entries:
         raise AuditEntryNotFound(f"auditEntries/{sequence}")
-    return AuditEntry(*row)
+    return entries[0]
 
 
 def verify_chain(database: Store, chain: AuditChain | None, *, since: Checkpoint | None = None) -> ChainReport:
@@ -228,6 +243,7 @@ class _References(msgspec.Struct, frozen=True):
         digest_until: the first sequence of the last epoch with a history digest, which covers all entries before it; 0
             without one.
         head: the sequence of the last entry at the time of reading.
+        encrypted_until: the first sequence of the epoch with `ENCRYPTED_REASON`; 0 without one.
     """
 
     problem: str
@@ -237,6 +253,7 @@ class _References(msgspec.Struct, frozen=True):
     keys: dict[str, tuple[object, bytes | None, object]]
     digest_until: int
     head: int
+    encrypted_until: int
 
 
 def _read_references(tx: Transaction, chain: AuditChain | None) -> _References:
@@ -246,7 +263,7 @@ def _read_references(tx: Transaction, chain: AuditChain | None) -> _References:
     """
     keyring = _make_current_keyring(tx, chain)
     epochs: dict[int, _Epoch] = {}
-    problem, digest_until, recorded = "", 0, None
+    problem, digest_until, encrypted_until, recorded = "", 0, 0, None
     for expected, (number, first_sequence, encrypted, create_time_us) in enumerate(store.EPOCHS.all(tx), start=1):
         if number != expected or not isinstance(first_sequence, int) or first_sequence in epochs:
             problem = problem or f"auditEpochs/{expected} is missing"
@@ -257,6 +274,8 @@ def _read_references(tx: Transaction, chain: AuditChain | None) -> _References:
         recorded = None if row is None else _read_epoch(row[10])
         if recorded is not None and recorded.history_digest:
             digest_until = first_sequence
+            if recorded.reason == ENCRYPTED_REASON:
+                encrypted_until = first_sequence
     problem = problem or _check_secrets(tx, recorded, has_epochs=bool(epochs))
     stray = store.STRAY_CHECKPOINT.one(tx)
     if stray is not None and stray[0] is not None:
@@ -269,7 +288,7 @@ def _read_references(tx: Transaction, chain: AuditChain | None) -> _References:
     keys = {row[0]: (row[1], derive_public_key(row, keyring), row[3]) for row in store.AUDIT_KEYS.all(tx)}
     last = LAST_AUDIT_ENTRY.one(tx)
     head = 0 if last is None else last[0]
-    return _References(problem, chain is None, epochs, checkpoints, keys, digest_until, head)
+    return _References(problem, chain is None, epochs, checkpoints, keys, digest_until, head, encrypted_until)
 
 
 def _make_current_keyring(tx: Transaction, chain: AuditChain | None) -> Keyring | None:
@@ -300,7 +319,8 @@ def _check_secrets(tx: Transaction, recorded: AuditEpoch | None, *, has_epochs: 
         return "the keys of the chain were removed from the database: the log may have been rebuilt"
     if recorded is None or not recorded.secret_number:
         return ""
-    newest = None if secret is None else (secret[0], secret[2])
+    start_us = None if secret is None or recorded.reason == ENCRYPTED_REASON else secret[2]  # it keeps the secret
+    newest = None if secret is None else (secret[0], start_us or recorded.create_time_us)
     if newest != (recorded.secret_number, recorded.create_time_us) or count != (recorded.secret_number,):
         return f"the last row of server_secrets is not the secret that auditEpochs/{recorded.number} records"
     return ""
@@ -437,9 +457,12 @@ class _Verifier:
         if recorded.create_time_us != epoch.create_time_us:
             return f"auditEpochs/{epoch.number} has another create_time_us"
         if epoch.key is not None and recorded.history_digest:
-            if self._digest is None or self._digest.format() != recorded.history_digest:
+            if self._digest is not None and self._digest.format() == recorded.history_digest:
+                self._first_unverified = ""
+            elif entry.sequence < self._references.encrypted_until:
+                return self._defer(entry)  # the digest covers what `migrate` has encrypted since
+            else:
                 return "the entries before it do not match its history_digest"
-            self._first_unverified = ""
         return ""
 
     def _check_hash(self, entry: AuditEntry) -> str:
@@ -449,6 +472,8 @@ class _Verifier:
             return self._defer(entry)
         computed = entry.change.chain(key, entry.previous_hash, entry.before, entry.after)
         matches = hmac.compare_digest(computed, entry.entry_hash)
+        if not matches and entry.sequence < self._references.encrypted_until:
+            return self._defer(entry)
         if self._epoch is not None:
             return "" if matches else CHANGED
         if matches and not entry.api_key and not entry.session_id:
@@ -456,7 +481,7 @@ class _Verifier:
         return self._defer(entry) if entry.sequence < self._references.digest_until else CHANGED
 
     def _defer(self, entry: AuditEntry) -> str:
-        """Leave an entry without a key to the history digest of a later epoch; `finish` reports it without one."""
+        """Leave an entry to the history digest of a later epoch; `finish` reports it without one."""
         self._first_unverified = self._first_unverified or f"auditEntries/{entry.sequence}"
         return ""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection as Ids
+
 import msgspec
 
+from storekeep.server.domain.catalog.pricing_versions import raise_existing_version
 from storekeep.server.domain.catalog.translations import LocalizedText
 from storekeep.server.domain.errors import CategoryCycle, CategoryNotFound, InvalidField, ResourceInUse
 from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection
@@ -73,6 +76,28 @@ def _check_unused(tx: Transaction, category: Category) -> None:
         raise ResourceInUse(category.name, user=f"products/{product[0]}")
 
 
+def _note_move(tx: Transaction, new: Category, old: Category | None) -> None:
+    """Let promotions of a category apply to the categories that are now below it."""
+    if new.parent_id != ("" if old is None else old.parent_id):
+        raise_existing_version(tx)
+
+
+def find_descendants(tx: Transaction, category_ids: Ids[str]) -> dict[str, list[str]]:
+    """Return each category with all categories below it. Without categories, it reads nothing."""
+    if not category_ids:
+        return {}
+    children: dict[str, list[str]] = {}
+    for category_id, parent_id in store.CATEGORY_PARENTS.all(tx):
+        children.setdefault(parent_id, []).append(category_id)
+    found = {}
+    for category_id in category_ids:
+        below = [category_id]
+        for one in below:  # grows while it is read; the tree has no cycles
+            below.extend(children.get(one, ()))
+        found[category_id] = below
+    return found
+
+
 CATEGORIES = Collection(
     Category,
     store.Category,
@@ -81,6 +106,7 @@ CATEGORIES = Collection(
     event="category",
     not_found=CategoryNotFound,
     check=_check_parent,
+    store_parts=_note_move,
     check_unused=_check_unused,
 )
 LISTING = Listing(

@@ -27,6 +27,7 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import catalog as store
 
 DRAFT = "DRAFT"
+ARCHIVED_WAY_OUT = "unarchive it to put it back on sale"
 STATES = (DRAFT, ACTIVE, ARCHIVED)
 """DRAFT can change to ACTIVE only; ACTIVE and ARCHIVED to each other."""
 
@@ -69,7 +70,9 @@ class Product(msgspec.Struct, frozen=True):
 
 def _check_product(tx: Transaction, new: Product, old: Product | None) -> None:
     if old is not None and old.state != DRAFT and new.publish_time_us != old.publish_time_us:
-        raise IllegalState(old.name, state=old.state, target=DRAFT)
+        problem = "only drafts have a publish time that can be changed"
+        way_out = "archive it to take it off sale" if old.state == ACTIVE else ARCHIVED_WAY_OUT
+        raise IllegalState(old.name, state=old.state, target=DRAFT, problem=problem, way_out=way_out)
     if old is None or old.category_id != new.category_id:
         require_category(tx, new.category_id)
 
@@ -170,7 +173,8 @@ def publish_product(db: Store, call: Call, key: Key, *, etag: str) -> Product:
         check_not_deleted(old)
         check_etag(old, etag)
         if old.state != DRAFT:
-            raise IllegalState(old.name, state=old.state, target=ACTIVE)
+            way_out = ARCHIVED_WAY_OUT if old.state == ARCHIVED else ""
+            raise IllegalState(old.name, state=old.state, target=ACTIVE, way_out=way_out)
         new = msgspec.structs.replace(old, publish_time_us=mutation.tx.now_us)
         return PRODUCTS.replace(mutation, old, new, action="published")
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from storekeep.server.runtime.languages import list_accepted_tags
+
 NO_TRANSLATIONS = "{}"
 """The stored form of a resource without translations."""
 
@@ -26,6 +28,21 @@ class LocalizedVariant(msgspec.Struct, frozen=True):
 
 _decode_texts = msgspec.json.Decoder(dict[str, LocalizedText]).decode
 _decode_variants = msgspec.json.Decoder(dict[str, LocalizedVariant]).decode
+
+
+def translate_name(name: str, stored: str | None, *, language: str) -> str:
+    """Return the display name of a product or variant in a language, or in a shorter form of its tag.
+
+    Args:
+        name: the name in the default language, which stands for one that is missing.
+        stored: the stored translations; None if the SKU does not exist.
+        language: a canonical tag.
+    """
+    if stored is None or stored == NO_TRANSLATIONS:
+        return name
+    texts = _decode_variants(stored)
+    tags = list_accepted_tags(language)
+    return next((texts[tag].display_name for tag in tags if tag in texts), "") or name
 
 
 def list_names(stored: Iterable[str]) -> list[str]:

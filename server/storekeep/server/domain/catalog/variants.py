@@ -12,6 +12,7 @@ from dataclasses import replace
 import msgspec
 
 from storekeep.server.domain.catalog.documents import index_product
+from storekeep.server.domain.catalog.price_history import replace_base_prices
 from storekeep.server.domain.catalog.products import PRODUCTS
 from storekeep.server.domain.catalog.quantity_rules import QuantityRules
 from storekeep.server.domain.catalog.translations import LocalizedVariant
@@ -102,6 +103,7 @@ def _store_prices(tx: Transaction, new: Variant, old: Variant | None) -> None:
         if old.prices == new.prices:
             return
         store.DELETE_PRICES.run(tx, sku=new.sku)
+    replace_base_prices(tx, new.sku, old=() if old is None else old.prices, new=new.prices)
     for price in new.prices:
         store.INSERT_PRICE.run(tx, sku=new.sku, currency_code=price.currency_code, amount_minor=price.amount_minor)
 

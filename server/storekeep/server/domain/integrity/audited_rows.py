@@ -19,6 +19,7 @@ from storekeep.server.domain.access import signing_keys
 from storekeep.server.domain.access.accounts import SERVICE_ACCOUNTS
 from storekeep.server.domain.access.api_keys import API_KEYS, digest_key_hash
 from storekeep.server.domain.access.roles import ROLES
+from storekeep.server.domain.access.users import USERS
 from storekeep.server.domain.catalog.categories import CATEGORIES
 from storekeep.server.domain.catalog.products import PRODUCTS
 from storekeep.server.domain.catalog.variants import VARIANTS
@@ -32,12 +33,22 @@ from storekeep.server.domain.integrity.audited_sessions import (
     check_sessions,
     list_logged_names,
 )
+from storekeep.server.domain.integrity.personal_values import BlindIndexes, check_personal_values
+from storekeep.server.domain.integrity.user_secrets import check_password_links, check_user_secrets
 from storekeep.server.domain.integrity.webhook_secrets import check_webhook_secrets
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.keys.keyrings import Keyring, SecretUnknown
+from storekeep.server.domain.keys.personal_fields import compute_tokens
 from storekeep.server.domain.orders import fulfillments, notes, orders
+from storekeep.server.domain.orders.quotes import QUOTES
+from storekeep.server.domain.pricing.coupons import COUPONS
+from storekeep.server.domain.pricing.prices import PRICES
+from storekeep.server.domain.pricing.promotions import PROMOTIONS
+from storekeep.server.domain.pricing.shipping_methods import SHIPPING_METHODS
+from storekeep.server.domain.pricing.tax_rates import TAX_RATES
+from storekeep.server.domain.pricing.tax_zones import TAX_ZONES
 from storekeep.server.domain.standard.collections import Collection
-from storekeep.server.domain.stock import levels, reservations
+from storekeep.server.domain.stock import reservations, stock_levels
 from storekeep.server.domain.stock.locations import LOCATIONS
 from storekeep.server.domain.webhooks.endpoints import ENDPOINTS
 from storekeep.server.store.engine import Store
@@ -61,17 +72,23 @@ CHANGED_BY_MIGRATION = frozenset({"total_minor", "lines"})
 """The fields of orders that migration `0003_orders` changed without an entry; older entries have no `number`."""
 
 
+COUNTED = frozenset({"uses", "spent_minor"})
+"""The fields of promotions and coupons that orders count; see `counts`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of resource whose rows are compared.
 
     Attributes:
         rows: its table.
-        read: converts rows to resources, with their stored values.
+        read: converts rows to resources, with their stored values: personal data stays encrypted, and is equal if its
+            encrypted form is.
         pattern: a regular expression that finds the key in a resource name; empty if ended rows are purged.
         only: the fields to compare; empty for all common fields.
         ignored: fields of entries that rows do not have.
         logged: whether each row has an entry.
+        indexes: the columns with blind indexes; None for a kind without personal data.
     """
 
     rows: Rows
@@ -80,40 +97,76 @@ class Kind:
     only: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
     logged: bool = True
+    indexes: BlindIndexes | None = None
 
 
-def _make_kind(collection: Collection[Any]) -> Kind:
+def _make_kind(collection: Collection[Any], *, ignored: frozenset[str] = frozenset()) -> Kind:
     pattern = re.escape(collection.pattern).replace(r"\{\}", "([^/]+)")
-    return Kind(collection.rows, collection.read_stored_rows, pattern)
+    indexes = _make_indexes(collection.resource)
+    hidden = () if indexes is None else indexes.columns
+    return Kind(
+        collection.rows, collection.read_encrypted_rows, pattern, ignored=ignored.union(hidden), indexes=indexes
+    )
+
+
+def _make_indexes(resource: type[Any]) -> BlindIndexes | None:
+    """Return the blind indexes of a type of resource; None if it has no personal fields."""
+    personal = getattr(resource, "PERSONAL", None)
+    return None if personal is None else BlindIndexes(personal.tokens, compute_tokens)
 
 
 COLLECTIONS: tuple[Collection[Any], ...] = (
     ROLES,
     SERVICE_ACCOUNTS,
     API_KEYS,
+    USERS,
     PRODUCTS,
     CATEGORIES,
     VARIANTS,
     CUSTOMERS,
     LOCATIONS,
     ENDPOINTS,
+    TAX_ZONES,
+    TAX_RATES,
+    PRICES,
+    SHIPPING_METHODS,
+    QUOTES,
 )
 KINDS: tuple[Kind, ...] = (
     *(_make_kind(collection) for collection in COLLECTIONS),
+    *(_make_kind(collection, ignored=COUNTED) for collection in (PROMOTIONS, COUPONS)),
     Kind(signing_keys.ROWS, signing_keys.read_public_keys, ""),
-    Kind(orders.ROWS, orders.read_stored_rows, "orders/([^/]+)", ignored=frozenset({"change_reason"})),
-    Kind(fulfillments.ROWS, fulfillments.read_fulfillments, "orders/[^/]+/fulfillments/([^/]+)"),
+    Kind(
+        orders.ROWS,
+        orders.read_encrypted_rows,
+        "orders/([^/]+)",
+        ignored=frozenset({"change_reason", *orders.Order.PERSONAL.tokens}),
+        indexes=_make_indexes(orders.Order),
+    ),
+    Kind(
+        fulfillments.ROWS,
+        fulfillments.read_encrypted_rows,
+        "orders/[^/]+/fulfillments/([^/]+)",
+        indexes=BlindIndexes(("tracking_number",), fulfillments.compute_tokens),
+    ),
     Kind(
         notes.ROWS,
-        lambda tx, rows: [notes.OrderNote(*row) for row in rows],
+        notes.read_encrypted_rows,
         "orders/[^/]+/notes/([^/]+)",
+        indexes=_make_indexes(notes.OrderNote),
     ),
-    Kind(reservations.ROWS, reservations.read_stored_rows, "reservations/([^/]+)"),
     Kind(
-        levels.LEVELS,
-        lambda tx, rows: [levels.StockLevel(*row) for row in rows],
+        reservations.ROWS,
+        reservations.read_encrypted_rows,
+        "reservations/([^/]+)",
+        ignored=frozenset(reservations.Reservation.PERSONAL.tokens),
+        indexes=_make_indexes(reservations.Reservation),
+    ),
+    Kind(
+        stock_levels.LEVELS,
+        lambda tx, rows: [stock_levels.StockLevel(*row) for row in rows],
         "locations/([^/]+)/stockLevels/([^/]+)",
-        only=frozenset({"backorder_limit", "safety_threshold"}),  # movements record the rest
+        only=frozenset({"backorder_limit", "safety_threshold", "low_stock_threshold"}),  # movements record the rest
         logged=False,
     ),
 )
@@ -126,17 +179,20 @@ def check_rows(db: Store, chain: AuditChain | None = None) -> Iterator[str]:
         chain: has the server's secret, to decrypt private keys; None skips private keys.
     """
     for kind in KINDS:
-        yield from _check_kind(db, kind)
+        yield from check_kind(db, kind)
     for (table,) in db.read(auth_store.EMPTY_IDS.all):
         yield f"{table}, row with an empty id: the audit log has no entry for it"
     yield from check_pages(db, "api_keys", auth_store.NEXT_API_KEY, _compare_key_hashes)
     yield from check_sessions(db)
     yield from _check_signing_keys(db, chain)
     yield from check_webhook_secrets(db, chain)
+    yield from check_user_secrets(db, chain)
+    yield from check_password_links(db)
     yield from _check_missing(db)
 
 
-def _check_kind(db: Store, kind: Kind) -> Iterator[str]:
+def check_kind(db: Store, kind: Kind) -> Iterator[str]:
+    """Yield a text for each row of one kind that does not match the audit log; see `check_rows`."""
     after: Sequence[Any] | None = None
     key_indexes = [kind.rows.columns.index(column) for column in kind.rows.key]
     while True:
@@ -194,7 +250,12 @@ def _compare_page(
     names = msgspec.json.encode([resource.name for resource in resources]).decode()
     last = {name: (after_json, sequence) for name, after_json, sequence in store.LAST_STATES.all(tx, resources=names)}
     problems = [_compare(kind, resource, *last[resource.name]) for resource in resources]
-    return rows, [f"{resource.name}: {text}" for resource, text in zip(resources, problems, strict=True) if text]
+    texts = [f"{resource.name}: {text}" for resource, text in zip(resources, problems, strict=True) if text]
+    if kind.indexes is not None:
+        places = [(column, kind.rows.columns.index(column)) for column in kind.indexes.columns]
+        stored = [{column: row[index] for column, index in places} for row in rows]
+        texts += check_personal_values(tx, resources, stored, kind.indexes)
+    return rows, texts
 
 
 def _compare(kind: Kind, resource: Any, recorded_json: Any, sequence: int | None) -> str:

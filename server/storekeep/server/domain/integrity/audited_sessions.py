@@ -6,13 +6,15 @@ an entry, so a missing row is reported only within its retention time.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 
 import msgspec
 
 from storekeep.server.domain.access.api_keys import digest_key_hash
-from storekeep.server.domain.access.tokens import ENDED_RETENTION_US, RevokedToken, Session
+from storekeep.server.domain.access.sessions import RevokedToken, Session, build_session
+from storekeep.server.domain.access.tokens import ENDED_RETENTION_US
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Transaction
@@ -25,8 +27,8 @@ UNREADABLE = (UnicodeDecodeError, ValueError, TypeError, msgspec.DecodeError, ms
 """The errors of reading a row that holds data which Storekeep never writes."""
 MIN_RETENTION_US = ENDED_RETENTION_US - 3_600 * 1_000_000
 """How long ended rows exist at least: the clock of the server that purges may be an hour ahead."""
-ACCOUNTS = "serviceAccounts/"
-NAME = re.compile(r"serviceAccounts/[^/]+/(sessions|tokens)/([^/]+)")
+OWNERS = ("serviceAccounts/", "users/")
+NAME = re.compile(r"(?:serviceAccounts|users)/[^/]+/(sessions|tokens)/([^/]+)")
 
 PageResult = tuple[str, list[str]]
 """The last key of a page (empty after the last page), and a text for each problem on the page."""
@@ -86,8 +88,8 @@ def _compare_sessions(tx: Transaction, after: str, rows_max: int) -> PageResult:
     if not rows:
         return "", []
     sessions = [
-        Session(account, session_id, f"{ACCOUNTS}{account}/apiKeys/{key}", create_us, expire_us, revoke_us)
-        for session_id, account, key, create_us, expire_us, revoke_us in rows
+        build_session(session_id, account, key, user, program, create_us, expire_us, revoke_us)
+        for session_id, account, key, create_us, expire_us, revoke_us, user, program in rows
     ]
     names = _encode([session.name for session in sessions])
     last = {name: (after_json, sequence) for name, after_json, sequence in store.LAST_STATES.all(tx, resources=names)}
@@ -132,8 +134,9 @@ def _compare(
         recorded = msgspec.json.decode(recorded_json, type=Session)
     except UNREADABLE:
         return f"auditEntries/{sequence} cannot be read"
-    if (recorded.api_key, recorded.create_time_us) != (session.api_key, session.create_time_us):
-        return "its API key or create_time_us is not the recorded one"
+    for field in ("api_key", "user_id", "program", "create_time_us"):
+        if getattr(recorded, field) != getattr(session, field):
+            return "its API key, user, program or create_time_us is not the recorded one"
     if recorded.revoke_time_us != session.revoke_time_us:
         if session.revoke_time_us is None:
             return "it was revoked, but its row is not"
@@ -172,7 +175,7 @@ def _check_logged(db: Store, revoked: dict[str, int]) -> Iterator[str]:
     Args:
         revoked: token id -> expiry time of the revoked tokens with a row; tokens with an entry are removed from it.
     """
-    for page in list_logged_names(db, ACCOUNTS):
+    for page in itertools.chain.from_iterable(list_logged_names(db, owner) for owner in OWNERS):
         names = [name for name in page if NAME.fullmatch(name)]
         if names:
             yield from db.snapshot(lambda tx: _check_missing(tx, names, revoked))  # noqa: B023 - read at once

@@ -18,7 +18,8 @@ from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.states import HOLDS_STOCK
 from storekeep.server.domain.standard.pages import PageTokens, limit_page_size
 from storekeep.server.domain.stock.allocations import ALLOCATE, DEALLOCATE, RELEASE, RESERVE, Move, write_movements
-from storekeep.server.domain.stock.levels import LEVELS, StockLevel
+from storekeep.server.domain.stock.stock_events import note_update
+from storekeep.server.domain.stock.stock_levels import LEVELS, StockLevel
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import reconciliation as store
@@ -246,4 +247,5 @@ def _repair(mutation: Mutation, comparison: _Comparison) -> None:
     values = dict(zip(LEVELS.columns, msgspec.structs.astuple(new), strict=True))
     write = LEVELS.insert if old is None else LEVELS.update
     write(mutation.tx, values)
+    note_update(mutation, old, new)
     mutation.record("stock_level.updated", before=old, after=new)

@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from storekeep.server.domain.keys.encryption import DecryptionFailed, SecretBox, derive_key
+from storekeep.server.domain.keys.encryption import DecryptionFailed, SecretBox
+from storekeep.server.runtime.durations import DAY_US
 from storekeep.server.runtime.file_modes import ExposedFile
+from storekeep.server.runtime.key_derivation import derive_key
 from storekeep.server.runtime.secrets import WeakSecret
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import audit as store
@@ -23,7 +25,6 @@ RELOAD_INTERVAL_S = 1.0
 """How often the secrets are read again, in seconds: page tokens and API keys follow a rotation within that time."""
 OVERLAP_DAYS = 30
 """How long API keys stored under the previous secret stay valid after a rotation."""
-MICROS_PER_DAY = 86_400 * 1_000_000
 
 
 class SecretUnknown(DecryptionFailed):
@@ -62,7 +63,7 @@ class Keyring:
 
     def __init__(self, read: Callable[[], Sequence[bytes]], *, overlap_days: float = OVERLAP_DAYS) -> None:
         self._read = read
-        self._overlap_us = round(overlap_days * MICROS_PER_DAY)
+        self._overlap_us = round(overlap_days * DAY_US)
         self._lock = threading.Lock()
         self._known: tuple[bytes, ...] = ()
         self._fingerprint = b""

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import UnitsNotOpen
-from storekeep.server.domain.money import prorate_amount
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.changes import find_order_for_update, save_order
 from storekeep.server.domain.orders.fulfillments import (
@@ -33,6 +32,8 @@ from storekeep.server.domain.orders.orders import (
     find_order,
     read_stored_rows,
 )
+from storekeep.server.domain.orders.prorating import prorate_order
+from storekeep.server.domain.orders.repricing import reprice_order
 from storekeep.server.domain.orders.states import (
     CANCELLED,
     CONFIRMED,
@@ -89,7 +90,7 @@ def cancel_order_lines(
         units = {number: requested or unbound_by_line[number] for number, requested in lines}
         deallocate_unbound(mutation, old, unbound, units)
         lines_after = tuple(cancel_line_units(line, units.get(line.line_number, 0)) for line in old.lines)
-        new = recalculate_order(replace(old, lines=lines_after))
+        new = recalculate_order(old, replace(old, lines=lines_after))
         if new.state == CANCELLED:
             new = replace(new, cancel_reason=reason)
         event = "lines_cancelled" if new.state == old.state else new.state.lower()
@@ -140,19 +141,24 @@ def deallocate_unbound(mutation: Mutation, order: Order, unbound: Unbound, units
 
 
 def cancel_line_units(line: OrderLine, units: int) -> OrderLine:
-    """Return a line with some more units cancelled and its discount prorated."""
-    active = line.quantity - line.cancelled
-    discount_minor = prorate_amount(line.discount_minor, active - units, active)
-    return replace(line, cancelled=line.cancelled + units, discount_minor=discount_minor)
+    """Return a line with some more units cancelled. `recalculate_order` calculates what it costs then."""
+    return replace(line, cancelled=line.cancelled + units)
 
 
-def recalculate_order(order: Order) -> Order:
-    """Return an order with the state and the total that follow from its changed lines."""
-    if not any(line.open for line in order.lines):
-        if not any(line.fulfilled for line in order.lines):
-            return cancel_all_lines(order, state=CANCELLED)
-        order = replace(order, state=FULFILLED)
-    return replace(order, total_minor=order.shipping_minor + sum(line.total_minor for line in order.lines))
+def recalculate_order(old: Order, new: Order) -> Order:
+    """Return an order with the state and the amounts that follow from its changed lines.
+
+    Args:
+        old: the order before the change.
+        new: the order with the units after the change.
+
+    Raises: InvalidAmount.
+    """
+    if not any(line.open for line in new.lines):
+        if not any(line.fulfilled for line in new.lines):
+            return cancel_all_lines(new, state=CANCELLED)
+        new = replace(new, state=FULFILLED)
+    return prorate_order(old, new) if new.terms is None else reprice_order(new, new.terms)
 
 
 # -- expiry

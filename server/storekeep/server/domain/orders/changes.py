@@ -13,13 +13,16 @@ from storekeep.server.domain.errors import OrderHeld, OrderNotHeld
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.orders import ROWS, Order, build_row_values, find_order, insert_lines, update_lines
 from storekeep.server.domain.orders.states import (
+    CANCELLED,
     COMPLETED,
     CONFIRMED,
+    EXPIRED,
     ORDER_STATES,
     TERMINAL_STATES,
     check_step,
     require_state,
 )
+from storekeep.server.domain.pricing.counts import release_uses
 from storekeep.server.domain.standard.resources import check_etag
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
@@ -121,7 +124,7 @@ def save_order(mutation: Mutation, old: Order, new: Order, *, event: str, reason
     """
     tx = mutation.tx
     new = replace(new, version=old.version + 1, update_time_us=tx.now_us, change_reason=reason)
-    ROWS.update(tx, build_row_values(new))
+    ROWS.update(tx, build_row_values(tx, new))
     before = {line.line_number: line for line in old.lines}
     changed = [line for line in new.lines if before.get(line.line_number, line) != line]
     added = [line for line in new.lines if line.line_number not in before]
@@ -129,5 +132,8 @@ def save_order(mutation: Mutation, old: Order, new: Order, *, event: str, reason
         update_lines(tx, old.id, changed)
     if added:
         insert_lines(tx, old.id, added)
+    ended = new.state != old.state and new.state in (CANCELLED, EXPIRED)
+    if ended and new.pricing is not None and new.pricing.rules.returns_uses:
+        release_uses(tx, old.id)
     mutation.record(f"order.{event}", before=old, after=new)
     return new

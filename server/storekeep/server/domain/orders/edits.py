@@ -16,13 +16,16 @@ from msgspec.structs import replace
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.catalog.quantity_rules import check_quantities
 from storekeep.server.domain.errors import InvalidField
-from storekeep.server.domain.money import prorate_amount
 from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.domain.orders.baskets import build_offers
 from storekeep.server.domain.orders.cancellations import cancel_line_units, deallocate_unbound, recalculate_order
 from storekeep.server.domain.orders.changes import find_order_for_update, save_order
 from storekeep.server.domain.orders.fulfillments import LineUnits, check_lines_exist, read_unbound_units
+from storekeep.server.domain.orders.new_orders import DEFAULT_LOCATION
 from storekeep.server.domain.orders.orders import Order, OrderLine
-from storekeep.server.domain.orders.placing import DEFAULT_LOCATION, calculate_total, price_lines
+from storekeep.server.domain.orders.placing import price_lines
+from storekeep.server.domain.orders.pricing import OrderPricing
+from storekeep.server.domain.orders.repricing import add_lines
 from storekeep.server.domain.orders.states import CANCELLED, EDITABLE, require_state
 from storekeep.server.domain.stock.allocations import RequestedLine, allocate_stock, count_held_units, sum_quantities
 from storekeep.server.store.engine import Store
@@ -69,13 +72,13 @@ def apply_order_edit(db: Store, call: Call, order_id: str, edit: Edit, *, reason
         old = find_order_for_update(tx, order_id, etag=etag)
         require_state(old.name, order_number=old.number, state=old.state, among=EDITABLE, target=EDITED)
         check_lines_exist(old, edit.line_targets)
-        lines = (*_edit_lines(old, edit), *_price_added_lines(tx, old, edit))
+        added, pricing = _price_added_lines(tx, old, edit)
+        lines = (*_edit_lines(old, edit), *added)
         if lines == old.lines:
             return old
         _check_quantities(tx, old.lines, lines)
-        calculate_total(lines, shipping_minor=old.shipping_minor)
+        new = recalculate_order(old, replace(old, lines=lines, pricing=pricing))
         _move_stock(mutation, old, lines)
-        new = recalculate_order(replace(old, lines=lines))
         if new.state == CANCELLED:
             return save_order(mutation, old, replace(new, cancel_reason=reason), event="cancelled", reason=reason)
         return save_order(mutation, old, new, event="edited", reason=reason)
@@ -103,28 +106,23 @@ def _edit_lines(order: Order, edit: Edit) -> tuple[OrderLine, ...]:
 
 
 def _edit_line(line: OrderLine, requested: int | None) -> OrderLine:
-    """Return a line with the requested active units and a prorated discount; None keeps the line."""
+    """Return a line with the requested active units; None keeps the line."""
     active = line.quantity - line.cancelled
     if requested is None or requested == active:
         return line
     if requested == 0:
         return cancel_line_units(line, active)
     quantity = requested + line.cancelled
-    return replace(
-        line,
-        quantity=quantity,
-        subtotal_minor=quantity * line.unit_price_minor,
-        discount_minor=prorate_amount(line.discount_minor, requested, active),
-    )
+    return replace(line, quantity=quantity, subtotal_minor=quantity * line.unit_price_minor)
 
 
-def _price_added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[OrderLine, ...]:
-    """Return the new lines at current prices.
+def _price_added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[tuple[OrderLine, ...], OrderPricing | None]:
+    """Return the new lines at current prices, and the terms of the order with them.
 
     Raises: InvalidField, SkuNotFound, NotForSale, CurrencyMismatch.
     """
     if not edit.added:
-        return ()
+        return (), order.pricing
     if len(order.lines) + len(edit.added) > LINES_MAX:
         raise InvalidField("edit.added_lines", f"an order can have at most {LINES_MAX} lines")
     rows = store.OFFER.all(
@@ -134,15 +132,21 @@ def _price_added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[Order
         taken_at="",
         quantities=msgspec.json.encode(sum_quantities(edit.added)).decode(),
         currency_code=order.currency_code,
+        language_code=order.language_code,
         now_us=tx.now_us,
     )
-    return price_lines(
+    offers = build_offers(rows)
+    lines = price_lines(
         edit.added,
-        {sku: offer for _, _, _, _, sku, _, _, *offer in rows},
+        offers,
         currency_code=order.currency_code,
         first=len(order.lines) + 1,
         field="edit.added_lines",
+        requires_price=order.terms is None,
     )
+    if order.terms is None:
+        return lines, order.pricing
+    return lines, add_lines(tx, order, order.terms, [(line.sku, line.quantity) for line in lines], offers)
 
 
 def _check_quantities(tx: Transaction, before: Iterable[OrderLine], after: Iterable[OrderLine]) -> None:

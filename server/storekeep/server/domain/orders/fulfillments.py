@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -24,9 +24,17 @@ from storekeep.server.domain.errors import (
     OrderLineNotFound,
     UnitsNotOpen,
 )
+from storekeep.server.domain.keys.personal_fields import (
+    PersonalFields,
+    decrypt_resources,
+    encrypt_resource,
+    hide_items,
+    hide_text,
+    make_token,
+)
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.changes import check_not_held, find_order_for_update, save_order
-from storekeep.server.domain.orders.orders import Order, find_order
+from storekeep.server.domain.orders.orders import Order, find_order, find_order_subject
 from storekeep.server.domain.orders.states import (
     CONFIRMED,
     FULFILLABLE,
@@ -55,6 +63,13 @@ FULFILLMENT_STEPS: dict[str, frozenset[str]] = {
     RESTOCKED: frozenset(),
 }
 """State -> states that can follow it. The documentation prints this table."""
+NEXT_STEPS: dict[tuple[str, str], str] = {
+    (PENDING, DELIVERED): "ship it first",
+    (PENDING, RESTOCKED): "cancel it instead",
+    (SHIPPED, CANCELLED): "restock it instead",
+    (DELIVERED, CANCELLED): "restock it instead",
+}
+"""State and refused state -> what the caller can do."""
 FULFILLMENT_STATES = tuple(FULFILLMENT_STEPS)
 FULFILLMENT_CHANGEABLE: dict[str, frozenset[str]] = {
     "carrier": frozenset({PENDING, SHIPPED, DELIVERED}),
@@ -85,6 +100,11 @@ class Fulfillment(msgspec.Struct, frozen=True):
     were several, so `parcels` is empty then; read `all_parcels`.
     """
 
+    PERSONAL: ClassVar = PersonalFields(
+        {"tracking_number": hide_text, "parcels": hide_items},
+        find_subject=find_order_subject,
+    )
+
     id: str
     order_id: str
     location_id: str
@@ -98,6 +118,7 @@ class Fulfillment(msgspec.Struct, frozen=True):
     update_time_us: int
     parcels: tuple[Parcel, ...] = ()
     restock_time_us: int | None = None
+    encrypted: str = ""
     lines: tuple[FulfillmentLine, ...] = ()
 
     @property
@@ -134,9 +155,12 @@ ROWS = Rows(
         "update_time_us",
         "parcels",
         "restock_time_us",
+        "encrypted",
     ),
     key=("id",),
 )
+ENCRYPTED_COLUMN = ROWS.columns.index("encrypted")
+NUMBER_COLUMN = ROWS.columns.index("tracking_number")
 PARCELS_COLUMN = ROWS.columns.index("parcels")
 decode_parcels = msgspec.json.Decoder(tuple[Parcel, ...]).decode
 Unbound = dict[tuple[int, str], int]
@@ -271,13 +295,18 @@ def update_fulfillment(
 
     Raises: FulfillmentNotFound, EtagMismatch, FieldNotChangeable.
     """
+    may_read = call.caller.reads_personal_data
 
     def effect(mutation: Mutation) -> Fulfillment:
         old = find_fulfillment(mutation.tx, key)
         check_etag(old, etag)
         new = replace(old, carrier=changes.get("carrier", old.carrier))
         new = replace_parcels(new, changes.get("parcels", old.all_parcels))
-        differs = {"carrier": new.carrier != old.carrier, "parcels": new.all_parcels != old.all_parcels}
+        differs = {
+            "carrier": new.carrier != old.carrier,
+            # for who may not read parcels also equal ones: else a refusal would tell whether they were guessed
+            "parcels": new.all_parcels != old.all_parcels or ("parcels" in changes and not may_read),
+        }
         for field, states in FULFILLMENT_CHANGEABLE.items():
             if differs[field] and old.state not in states:
                 raise FieldNotChangeable(old.name, field=field, state=old.state)
@@ -360,7 +389,7 @@ def restock_fulfillment(
 
     Args:
         location_id: the location that the units came back to; empty for the location that shipped them.
-        reason: the caller's reason, shown in the history of the order and in the stock ledger.
+        reason: the caller's reason, shown in the history of the order.
 
     Raises: FulfillmentNotFound, EtagMismatch, IllegalState, LocationNotFound, ResourceDeleted.
     """
@@ -380,7 +409,7 @@ def restock_fulfillment(
         location = location_id or old.location_id
         require_location(tx, location)
         shares = [Share(line.line_number, line.sku, location, line.quantity) for line in old.lines]
-        restock_units(mutation, order.name, shares, reason=reason)
+        restock_units(mutation, order.name, shares)
         save_order(mutation, order, reopened, event="restocked", reason=reason)
         return _save(mutation, old, replace(old, state=RESTOCKED, restock_time_us=tx.now_us))
 
@@ -416,7 +445,8 @@ def _find_for_update(tx: Transaction, key: Sequence[str], *, target: str, etag: 
     old = find_fulfillment(tx, key)
     check_etag(old, etag)
     if target not in FULFILLMENT_STEPS[old.state]:
-        raise IllegalState(old.name, state=old.state, target=target)
+        way_out = NEXT_STEPS.get((old.state, target), "")
+        raise IllegalState(old.name, state=old.state, target=target, way_out=way_out)
     return old
 
 
@@ -427,30 +457,44 @@ def _save(mutation: Mutation, old: Fulfillment, new: Fulfillment, *, event: str 
         event: the last part of the event's name; empty for the state.
     """
     new = replace(new, version=old.version + 1, update_time_us=mutation.tx.now_us)
-    ROWS.update(mutation.tx, _build_row_values(new))
+    ROWS.update(mutation.tx, build_row_values(mutation.tx, new))
     mutation.record(f"fulfillment.{event or new.state.lower()}", before=old, after=new)
     return new
 
 
 def insert_fulfillments(tx: Transaction, fulfillments: Sequence[Fulfillment]) -> None:
     """Insert fulfilments and their lines in bulk."""
-    ROWS.insert_many(tx, [_build_row_values(fulfillment) for fulfillment in fulfillments])
+    ROWS.insert_many(tx, [build_row_values(tx, fulfillment) for fulfillment in fulfillments])
     lines = [
         (fulfillment.id, line.line_number, line.quantity) for fulfillment in fulfillments for line in fulfillment.lines
     ]
     store.INSERT_LINES.run_deferred(tx, lines)
 
 
-def _build_row_values(fulfillment: Fulfillment) -> dict[str, object]:
-    values = dict(zip(ROWS.columns, msgspec.structs.astuple(fulfillment)[:-1], strict=True))
-    values["parcels"] = msgspec.json.encode(fulfillment.parcels).decode() if fulfillment.parcels else None
-    return values
+def build_row_values(tx: Transaction, fulfillment: Fulfillment) -> dict[str, object]:
+    """Return the column values of a row: a blind index for the tracking numbers, and no parcels in clear."""
+    stored = encrypt_resource(tx, fulfillment)
+    values = dict(zip(ROWS.columns, msgspec.structs.astuple(stored)[:-1], strict=True))
+    tokens = compute_tokens(tx, fulfillment) if stored.encrypted else {"tracking_number": ""}
+    return values | tokens | {"parcels": None}
+
+
+def compute_tokens(tx: Transaction, fulfillment: Fulfillment) -> dict[str, str]:
+    """Return the blind indexes of all tracking numbers, as the value of their column.
+
+    Raises: DataKeysMissing.
+    """
+    numbers = dict.fromkeys(parcel.tracking_number for parcel in fulfillment.all_parcels)
+    tokens = [make_token(tx, "tracking_number", number) for number in numbers if number]
+    return {"tracking_number": " ".join(tokens)}
 
 
 def _build_fulfillment(row: Sequence[Any], lines: tuple[FulfillmentLine, ...]) -> Fulfillment:
     values = list(row)
     parcels = values[PARCELS_COLUMN]
     values[PARCELS_COLUMN] = () if parcels is None else decode_parcels(str(parcels))
+    if values[ENCRYPTED_COLUMN]:
+        values[NUMBER_COLUMN] = ""  # it has blind indexes
     return Fulfillment(*values, lines)  # type: ignore[call-arg]  # a row has the columns' types
 
 
@@ -474,6 +518,11 @@ def find_fulfillment(tx: Transaction, key: Sequence[str]) -> Fulfillment:
 
 def read_fulfillments(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Fulfillment]:
     """Build fulfilments from rows. One further statement reads their lines."""
+    return decrypt_resources(tx, read_encrypted_rows(tx, rows))
+
+
+def read_encrypted_rows(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Fulfillment]:
+    """Build fulfilments from rows, without their tracking numbers."""
     ids = msgspec.json.encode([row[0] for row in rows]).decode()
     lines: dict[str, list[FulfillmentLine]] = defaultdict(list)
     for fulfillment_id, *line in store.FIND_LINES.all(tx, fulfillment_ids=ids):
@@ -508,7 +557,8 @@ LISTING = Listing(
         "carrier": Column(store.Fulfillment.carrier, FilterField(Kind.TEXT)),
         "tracking_number": Column(
             store.Fulfillment.tracking_number,
-            FilterField(Kind.TEXT),
+            FilterField(Kind.ENCRYPTED),
+            index="tracking_number",
             matches=lambda operation, value, _: store.compare_tracking_number(operation, value),
         ),
         "create_time": Column(store.Fulfillment.create_time_us, FilterField(Kind.TIME), sortable=True),

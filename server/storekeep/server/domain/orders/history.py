@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.keys.personal_fields import decrypt_copies
 from storekeep.server.domain.money import MINOR_DIGITS
 from storekeep.server.domain.orders.orders import Order, decode_order, find_order
 from storekeep.server.domain.orders.states import CANCELLED
@@ -86,6 +87,7 @@ ORDER_FIELDS: dict[str, tuple[str, Formatter]] = {
     "state": ("state", _format_plain),
     "total_minor": ("total", _format_amount),
     "shipping_minor": ("shipping", _format_amount),
+    "tax_minor": ("price_details.tax_total", _format_amount),
     "customer_id": ("customer", _build_name_formatter("customers")),
     "location_id": ("location", _build_name_formatter("locations")),
     "external_reference": ("external_reference", _format_plain),
@@ -96,6 +98,7 @@ ORDER_FIELDS: dict[str, tuple[str, Formatter]] = {
     "expire_time_us": ("expire_time", _format_time),
     "email": ("email", _format_plain),
     "phone": ("phone", _format_plain),
+    "language_code": ("language_code", _format_plain),
     "ship_by_time_us": ("ship_by_time", _format_time),
     "deliver_by_time_us": ("deliver_by_time", _format_time),
     "held": ("held", _format_flag),
@@ -108,6 +111,7 @@ LINE_FIELDS: dict[str, tuple[str, Formatter]] = {
     "quantity": ("quantity", _format_plain),
     "unit_price_minor": ("unit_price", _format_amount),
     "discount_minor": ("discount", _format_amount),
+    "tax_minor": ("tax_total", _format_amount),
     "total_minor": ("total", _format_amount),
     "open": ("open_quantity", _format_plain),
     "fulfilled": ("fulfilled_quantity", _format_plain),
@@ -175,13 +179,17 @@ def list_order_history(db: Store, request: ListRequest, *, tokens: PageTokens) -
     return db.snapshot(work)
 
 
-def _read_changes(_tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[OrderChange]:
-    return [_build_change(*row) for row in rows]
+def _read_changes(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[OrderChange]:
+    copies = decrypt_copies(tx, [(row[0], copy) for row in rows for copy in row[2:4]])
+    pairs = zip(copies[::2], copies[1::2], strict=True)
+    return [_build_change(row[1], *pair, *row[4:]) for row, pair in zip(rows, pairs, strict=True)]
 
 
-def _build_change(method: str, before: bytes | None, after: bytes, actor: str, create_time_us: int) -> OrderChange:
+def _build_change(
+    method: str, before: bytes | None, after: bytes | None, actor: str, create_time_us: int
+) -> OrderChange:
     old = None if before is None else decode_order(before)
-    new = decode_order(after)
+    new = decode_order(after or b"null")
     return OrderChange(
         sequence=new.version,
         method=method.rpartition("/")[2],
@@ -197,7 +205,12 @@ def _build_change(method: str, before: bytes | None, after: bytes, actor: str, c
 HISTORY = Listing(
     method="ListOrderHistory",
     query=lambda: AuditEntry.select(
-        AuditEntry.method, AuditEntry.before, AuditEntry.after, AuditEntry.actor, AuditEntry.create_time_us
+        AuditEntry.resource,
+        AuditEntry.method,
+        AuditEntry.before,
+        AuditEntry.after,
+        AuditEntry.actor,
+        AuditEntry.create_time_us,
     ),
     columns={"sequence": Column(AuditEntry.sequence, sortable=True)},
     unique=(),

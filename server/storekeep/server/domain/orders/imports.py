@@ -6,14 +6,16 @@ as usual. Invariant: a batch runs a fixed number of statements, and repeating an
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import InvalidField
+from storekeep.server.domain.keys.personal_fields import decrypt_copies
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.fulfillments import SHIPPED, Fulfillment, FulfillmentLine, insert_fulfillments
 from storekeep.server.domain.orders.historic import (
@@ -38,12 +40,14 @@ from storekeep.server.domain.stock.allocations import (
     ALLOCATE,
     RequestedLine,
     Share,
+    move_levels,
     read_available_units,
     split_lines,
     sum_quantities,
 )
 from storekeep.server.domain.stock.expiry import expire_batch_by_sku
 from storekeep.server.store.engine import Store
+from storekeep.server.store.sql.statements import Row
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import order_imports as store
 from storekeep.server.store.tables import stock as inventory_store
@@ -53,6 +57,18 @@ LINES_MAX = 1000
 IMPORTED, ALREADY_THERE, REFUSED = "IMPORTED", "ALREADY_THERE", "REFUSED"
 
 
+class TakenUnits(NamedTuple):
+    """Units of a SKU that orders of a dry run would allocate.
+
+    Attributes:
+        location_id: their location; empty for any location.
+    """
+
+    sku: str
+    location_id: str
+    quantity: int
+
+
 class Result(msgspec.Struct, frozen=True):
     """The outcome of importing one historic order.
 
@@ -60,6 +76,7 @@ class Result(msgspec.Struct, frozen=True):
         order: the resource name of the imported order; empty if it was refused.
         problem: the reason for the refusal, one of `PROBLEMS`; empty if the order was imported.
         detail: a description of the problem for people.
+        taken: in a dry run, the units that the order would allocate.
     """
 
     number: str
@@ -67,6 +84,7 @@ class Result(msgspec.Struct, frozen=True):
     order: str = ""
     problem: str = ""
     detail: str = ""
+    taken: tuple[TakenUnits, ...] = ()
 
 
 def build_refusal(number: str, problem: str, detail: str) -> Result:
@@ -83,16 +101,18 @@ class _Existing:
     """The existing rows that a batch refers to.
 
     Attributes:
+        hides: whether the imported values omit personal data, which the caller may not read.
         contents: order number -> id and imported values of the order with this number.
         references: reference -> id of an order that has it, for those that must be unique and for those of the batch.
-        customers: ids of the existing customers.
+        customers: customer id -> whether the customer is erased.
         locations: location id -> whether the location is deleted.
         names: SKU -> display name for order lines.
     """
 
+    hides: bool
     contents: dict[str, tuple[str, tuple[object, ...]]]
     references: dict[Reference, str]
-    customers: frozenset[str]
+    customers: dict[str, bool]
     locations: dict[str, bool]
     names: dict[str, str]
 
@@ -110,11 +130,19 @@ class _Batch:
     shares: list[tuple[str, Share]] = field(default_factory=list)
 
 
-def import_orders(db: Store, call: Call, items: Sequence[Item], *, numbers: OrderNumbers) -> tuple[Result, ...]:
+def import_orders(
+    db: Store, call: Call, items: Sequence[Item], *, numbers: OrderNumbers, taken: Sequence[TakenUnits] = ()
+) -> tuple[Result, ...]:
     """Import a batch of historic orders, each completely or not at all. Return one result for each item, in order.
 
-    Raises: InvalidField for too many lines or a missing reference, and the errors of `mutate`.
+    Args:
+        taken: for a dry run, the units that orders of earlier calls would have allocated: the `taken` of their results.
+
+    Raises: InvalidField for too many lines, a missing reference, or units taken outside of a dry run, and the errors of
+        `mutate`.
     """
+    if taken and not call.validate_only:
+        raise InvalidField("taken_units", "only a dry run (validate_only) has earlier calls that stored nothing")
     orders = [item for item in items if isinstance(item, HistoricOrder)]
     if sum(len(order.lines) for order in orders) > LINES_MAX:
         raise InvalidField("orders", f"the orders of a batch can have at most {LINES_MAX} lines together")
@@ -123,12 +151,12 @@ def import_orders(db: Store, call: Call, items: Sequence[Item], *, numbers: Orde
             require_reference(item.external_reference, field=f"orders[{index}].external_reference")
 
     def effect(mutation: Mutation) -> tuple[Result, ...]:
-        existing = _read_existing(mutation.tx, orders)
-        stock = _Stock(mutation, orders)
+        existing = _read_existing(mutation.tx, orders, hides=not call.caller.reads_personal_data)
+        stock = _Stock(mutation, orders, taken)
         batch = _Batch()
         results = tuple(_process_item(mutation.tx, item, numbers, existing, stock, batch) for item in items)
         _write(mutation, batch)
-        return results
+        return _add_taken(results, batch.shares) if call.validate_only else results
 
     return mutate(db, call, effect, tuple[Result, ...])
 
@@ -144,7 +172,7 @@ def _process_item(
         duplicate = existing.contents.get(item.number)
         if duplicate is not None:
             order_id, content = duplicate
-            if content == imported.content:
+            if content == imported.extract_content(hides=existing.hides):
                 return Result(item.number, ALREADY_THERE, order=f"orders/{order_id}")
             raise OrderRefused(NUMBER_TAKEN, f"orders/{order_id} has this number and different content")
         if item.unique_reference and item.reference in existing.references:
@@ -154,7 +182,7 @@ def _process_item(
         batch.shares += [(order.name, share) for share in stock.take(order, location_id=item.location_id)]
     except OrderRefused as refusal:
         return build_refusal(item.number, refusal.problem, str(refusal))
-    existing.contents[item.number] = (order.id, imported.content)
+    existing.contents[item.number] = (order.id, imported.extract_content(hides=existing.hides))
     existing.references.setdefault(item.reference, order.id)
     batch.orders.append(order)
     if imported.shipping is not None:
@@ -162,27 +190,58 @@ def _process_item(
     return Result(item.number, IMPORTED, order=order.name)
 
 
+def _add_taken(results: Sequence[Result], shares: Iterable[tuple[str, Share]]) -> tuple[Result, ...]:
+    """Return the results of a dry run with the units that each order would allocate.
+
+    Args:
+        shares: (order name, allocation) of each open line and location.
+    """
+    units: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for name, share in shares:
+        units[name][share.sku, share.location_id] += share.quantity
+    return tuple(
+        result
+        if result.outcome != IMPORTED
+        else msgspec.structs.replace(
+            result, taken=tuple(TakenUnits(*level, quantity) for level, quantity in units[result.order].items())
+        )
+        for result in results
+    )
+
+
 # -- references
 
 
-def _read_existing(tx: Transaction, orders: Sequence[HistoricOrder]) -> _Existing:
+def _read_existing(tx: Transaction, orders: Sequence[HistoricOrder], *, hides: bool) -> _Existing:
     customers = {order.customer_id for order in orders}
     locations = {order.location_id for order in orders if order.location_id}
     skus = {line.sku for order in orders for line in order.lines}
     names = store.VARIANT_NAMES.all(tx, skus=_encode_sorted(skus))
     rows = store.FIND_IMPORTED.all(tx, numbers=_encode_sorted({order.number for order in orders}))
     return _Existing(
-        contents={number: (order_id, decode_content(*entries)) for number, order_id, *entries in rows},
+        hides=hides,
+        contents=_read_contents(tx, rows, hides=hides),
         references=find_references(tx, (order.reference for order in orders if order.unique_reference)),
-        customers=frozenset(
-            customer for (customer,) in store.EXISTING_CUSTOMERS.all(tx, ids=_encode_sorted(customers))
-        ),
+        customers={
+            customer: bool(erased)
+            for customer, erased in store.EXISTING_CUSTOMERS.all(tx, ids=_encode_sorted(customers))
+        },
         locations={
             location: bool(deleted)
             for location, deleted in store.EXISTING_LOCATIONS.all(tx, ids=_encode_sorted(locations))
         },
         names={sku: f"{product}, {variant}" if variant else product for sku, product, variant in names},
     )
+
+
+def _read_contents(tx: Transaction, rows: Sequence[Row], *, hides: bool) -> dict[str, tuple[str, tuple[object, ...]]]:
+    """Return order number -> id and imported values of existing orders."""
+    copies: list[tuple[str, bytes | None]] = []
+    for _, order_id, order, fulfillment, fulfillment_id in rows:
+        copies += [(f"orders/{order_id}", order), (f"orders/{order_id}/fulfillments/{fulfillment_id}", fulfillment)]
+    decrypted = decrypt_copies(tx, copies)
+    pairs = zip(decrypted[::2], decrypted[1::2], strict=True)
+    return {row[0]: (row[1], decode_content(*pair, hides=hides)) for row, pair in zip(rows, pairs, strict=True)}
 
 
 def _check_references(item: HistoricOrder, existing: _Existing) -> None:
@@ -192,6 +251,8 @@ def _check_references(item: HistoricOrder, existing: _Existing) -> None:
     """
     if item.customer_id not in existing.customers:
         raise OrderRefused(CUSTOMER_NOT_FOUND, f"no such customer: customers/{item.customer_id}")
+    if existing.customers[item.customer_id]:
+        raise OrderRefused(CUSTOMER_NOT_FOUND, f"customers/{item.customer_id} was erased")
     deleted = existing.locations.get(item.location_id) if item.location_id else False
     if deleted is None or (deleted and item.has_open_units):
         raise OrderRefused(LOCATION_NOT_FOUND, f"no such location: locations/{item.location_id}")
@@ -235,16 +296,32 @@ class _Stock:
     If the stock does not suffice for all orders, expired reservations and orders release theirs first; see `expiry`.
     """
 
-    def __init__(self, mutation: Mutation, orders: Iterable[HistoricOrder]) -> None:
+    def __init__(self, mutation: Mutation, orders: Iterable[HistoricOrder], taken: Sequence[TakenUnits]) -> None:
+        open_lines = [
+            TakenUnits(line.sku, order.location_id, line.quantity)
+            for order in orders
+            if order.has_open_units
+            for line in order.lines
+        ]
+        open_skus = {line.sku for line in open_lines}
+        taken = [units for units in taken if units.sku in open_skus]
         requested: dict[tuple[str, str], int] = defaultdict(int)
-        for order in orders:
-            for line in order.lines if order.has_open_units else ():
-                requested[line.sku, order.location_id] += line.quantity
-                requested[line.sku, ""] += line.quantity if order.location_id else 0
-        skus = sorted({sku for sku, _ in requested})
+        for sku, location_id, quantity in (*open_lines, *taken):
+            requested[sku, location_id] += quantity
+            requested[sku, ""] += quantity if location_id else 0
+        skus = sorted(open_skus)
         self._levels = read_available_units(mutation.tx, skus) if skus else {}
         while (short := self._find_short(requested)) and expire_batch_by_sku(mutation, short):
             self._levels = read_available_units(mutation.tx, skus)
+        for units in taken:
+            self._take_earlier(units)
+
+    def _take_earlier(self, taken: TakenUnits) -> None:
+        missing = taken.quantity
+        for location_id, available in self._filter_levels(taken.sku, taken.location_id).items():
+            units = min(missing, available)
+            self._levels[taken.sku][location_id] -= units
+            missing -= units
 
     def _find_short(self, requested: Mapping[tuple[str, str], int]) -> list[str]:
         """Return the SKUs with too few units.
@@ -311,8 +388,7 @@ def _allocate(mutation: Mutation, shares: Sequence[tuple[str, Share]]) -> None:
     for _, share in shares:
         moved[share.location_id, share.sku] += share.quantity
     moves = [(*level, 0, 0, units) for level, units in sorted(moved.items())]
-    rows = inventory_store.MOVE_LEVELS.all(tx, moves=_encode(moves), now_us=tx.now_us)
-    on_hand = {(location, sku): units for location, sku, units in rows}
+    on_hand = move_levels(mutation, moves)
     context = (ALLOCATE, "", mutation.call.caller.subject)
     movements = []
     for source, share in shares:

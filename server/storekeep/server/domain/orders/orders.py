@@ -1,7 +1,7 @@
 """Orders: ordered lines at frozen prices and the fulfilment of each line; reading, listing and row encoding.
 
 Invariant: on each line, ordered = open + fulfilled + cancelled units. In a state of `HOLDS_STOCK` exactly the open
-units are allocated to the order. The total is the sum of the lines and the shipping, in one currency.
+units are allocated to the order. The total is the sum of the lines, the shipping, and tax that prices do not include.
 """
 
 from __future__ import annotations
@@ -10,14 +10,24 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.errors import OrderNotFound
+from storekeep.server.domain.keys.personal_fields import (
+    PersonalFields,
+    compute_tokens,
+    decrypt_resources,
+    encrypt_resource,
+    hide_address,
+    hide_text,
+    require_keys,
+)
 from storekeep.server.domain.money import MINOR_DIGITS
+from storekeep.server.domain.orders.pricing import OrderPricing, hide_pricing
 from storekeep.server.domain.orders.states import EXPIRED, ORDER_STATES, PLACED
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
@@ -27,15 +37,15 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.listings import (
     choose_by_currency,
     compare_absent,
-    compare_optional,
     select_json_member,
 )
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import orders as store
+from storekeep.server.store.tables import quotes as quote_store
 
 
-class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
+class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, cache_hash=True):
     """A quantity of one SKU at a fixed price; see `OrderLine` in the contract."""
 
     line_number: int
@@ -48,6 +58,7 @@ class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
     fulfilled: int = 0
     cancelled: int = 0
     returned: int = 0
+    tax_minor: int = 0
 
     @property
     def open(self) -> int:
@@ -66,6 +77,22 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     Audit entries hold orders as JSON. Fields with a default were added later: old entries lack them, and new entries
     omit them at the default. `change_reason` is the reason for the last change, stored in the audit entry only.
     """
+
+    PERSONAL: ClassVar = PersonalFields(
+        {
+            "shipping_address": hide_address,
+            "note": hide_text,
+            "cancel_reason": hide_text,
+            "hold_reason": hide_text,
+            "billing_address": hide_address,
+            "email": hide_text,
+            "phone": hide_text,
+            "pricing": hide_pricing,
+            "change_reason": hide_text,
+        },
+        find_subject=lambda _, order: f"customers/{order.customer_id}",
+        tokens=("email", "phone"),
+    )
 
     id: str
     customer_id: str
@@ -93,6 +120,12 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     deliver_by_time_us: int | None = None
     source: str = ""
     unique_reference: bool = False
+    tax_minor: int = 0
+    shipping_tax_minor: int = 0
+    prices_include_tax: bool = False
+    pricing: OrderPricing | None = None
+    encrypted: str = ""
+    language_code: str = ""
     lines: tuple[OrderLine, ...] = ()
     change_reason: str = ""
 
@@ -100,6 +133,11 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     def name(self) -> str:
         """Return the resource name."""
         return f"orders/{self.id}"
+
+    @property
+    def terms(self) -> OrderPricing | None:
+        """Return the frozen terms; None for an order whose amounts are prorated."""
+        return None if self.pricing is None or self.pricing.stated else self.pricing
 
 
 ROWS = Rows(
@@ -131,38 +169,92 @@ ROWS = Rows(
         "deliver_by_time_us",
         "source",
         "unique_reference",
+        "tax_minor",
+        "shipping_tax_minor",
+        "prices_include_tax",
+        "pricing",
+        "encrypted",
+        "language_code",
     ),
     key=("id",),
 )
+COLUMNS = len(ROWS.columns)
 ADDRESS_COLUMN = ROWS.columns.index("shipping_address")
 REFERENCE_COLUMN = ROWS.columns.index("external_reference")
-FLAG_COLUMNS = (ROWS.columns.index("held"), ROWS.columns.index("unique_reference"))
+FLAG_COLUMNS = tuple(ROWS.columns.index(name) for name in ("held", "unique_reference", "prices_include_tax"))
+PRICING_COLUMN = ROWS.columns.index("pricing")
 BILLING_COLUMN = ROWS.columns.index("billing_address")
 LABELS_COLUMN = ROWS.columns.index("labels")
+TOKEN_COLUMNS = {field: ROWS.columns.index(field) for field in Order.PERSONAL.tokens}
 NO_ADDRESS = "null"
+LINE_TERMS_MAX = 5
+"""The most terms of a filter with `lines.sku`. Each reads the lines of every order, because none has an index."""
+NEW_ORDERS = "new_orders"
+"""The batch cache key for the orders that were inserted in bulk last: order id -> customer id."""
 DELIVERED_BEFORE_SHIPPED = "must not be before ship_by_time"
 """The problem with promised times for which `is_reversed` holds."""
+encode = msgspec.json.encode
 decode_address = msgspec.json.Decoder(Address | None).decode
+decode_pricing = msgspec.json.Decoder(OrderPricing).decode
 decode_order = msgspec.json.Decoder(Order).decode
 
 
-def build_row_values(order: Order) -> dict[str, object]:
-    """Return the column values of an order's row."""
-    values = dict(zip(ROWS.columns, msgspec.structs.astuple(order)[: len(ROWS.columns)], strict=True))
+def build_row_values(tx: Transaction, resource: Order) -> dict[str, object]:
+    """Return the column values of an order's row by column, with its personal data encrypted."""
+    return dict(zip(ROWS.columns, _build_row(tx, resource), strict=True))
+
+
+def _build_row(tx: Transaction, resource: Order) -> list[object]:
+    """Return the values of an order's row, with its personal data encrypted."""
+    order = encrypt_resource(tx, resource)
+    row: list[object] = list(astuple(order)[:COLUMNS])
     address = order.shipping_address
-    values["shipping_address"] = NO_ADDRESS if address is None else msgspec.json.encode(address).decode()
-    values["external_reference"] = order.external_reference or None
+    row[ADDRESS_COLUMN] = NO_ADDRESS if address is None else encode(address).decode()
+    row[REFERENCE_COLUMN] = order.external_reference or None
+    row[LABELS_COLUMN] = encode(order.labels).decode() if order.labels else None
     if order.billing_address is not None:
-        values["billing_address"] = msgspec.json.encode(order.billing_address).decode()
-    values["labels"] = msgspec.json.encode(order.labels).decode() if order.labels else None
-    return values
+        row[BILLING_COLUMN] = encode(order.billing_address).decode()
+    if order.pricing is not None:
+        row[PRICING_COLUMN] = encode(order.pricing).decode()
+    for field, token in compute_tokens(tx, resource).items():
+        row[TOKEN_COLUMNS[field]] = token
+    return row
+
+
+def find_order_subject(tx: Transaction, part: Any) -> str:
+    """Return the resource name of the person whom a part of an order, such as a note, belongs to."""
+    known: dict[str, str] = tx.batch_cache.get(NEW_ORDERS, {})
+    customer_id = known.get(part.order_id)
+    if customer_id is None:
+        (customer_id,) = store.FIND_CUSTOMER.one(tx, order_id=part.order_id)  # type: ignore[misc]  # the order exists
+    return f"customers/{customer_id}"
+
+
+def find_subject(tx: Transaction, resource: str) -> str:
+    """Return the name of the person that a resource belongs to, by its name; empty if it belongs to none."""
+    collection, _, rest = resource.partition("/")
+    if collection == "quotes":
+        row = quote_store.FIND_CUSTOMER.one(tx, quote_id=rest)
+    elif collection == "orders":
+        row = store.FIND_CUSTOMER.one(tx, order_id=rest.partition("/")[0])
+    else:
+        return resource if collection in ("customers", "reservations", "users") else ""
+    return "" if row is None else f"customers/{row[0]}"
 
 
 def insert_orders(tx: Transaction, orders: Sequence[Order]) -> None:
     """Insert orders and their lines in bulk."""
-    ROWS.insert_many(tx, [build_row_values(order) for order in orders])
+    require_keys(tx).ensure_keys(tx, sorted({f"customers/{order.customer_id}" for order in orders}))
+    tx.batch_cache[NEW_ORDERS] = {order.id: order.customer_id for order in orders}
+    ROWS.insert_many(tx, [build_row_values(tx, order) for order in orders])
     lines = [(order.id, *_line_values(line)) for order in orders for line in order.lines]
     store.INSERT_LINES.run_deferred(tx, lines)
+
+
+def insert_order(tx: Transaction, order: Order) -> None:
+    """Insert an order and its lines."""
+    ROWS.insert_row(tx, _build_row(tx, order))
+    insert_lines(tx, order.id, order.lines)
 
 
 def insert_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
@@ -172,13 +264,13 @@ def insert_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> 
 
 def update_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
     """Update lines of an order."""
-    changed = msgspec.json.encode([_line_values(line) for line in lines]).decode()
+    changed = encode([_line_values(line) for line in lines]).decode()
     store.UPDATE_LINES.run(tx, order_id=order_id, rows=changed)
 
 
 def _line_values(line: OrderLine) -> tuple[object, ...]:
     """Return the values of a line in column order, followed by its total."""
-    return (*msgspec.structs.astuple(line), line.total_minor)
+    return (*astuple(line), line.total_minor)
 
 
 def cancel_all_lines(old: Order, *, state: str, reason: str = "") -> Order:
@@ -188,7 +280,7 @@ def cancel_all_lines(old: Order, *, state: str, reason: str = "") -> Order:
         old: an order with no shipped units.
         state: the new state.
     """
-    lines = tuple(replace(line, cancelled=line.quantity, discount_minor=0) for line in old.lines)
+    lines = tuple(replace(line, cancelled=line.quantity, discount_minor=0, tax_minor=0) for line in old.lines)
     return replace(
         old,
         state=state,
@@ -196,6 +288,9 @@ def cancel_all_lines(old: Order, *, state: str, reason: str = "") -> Order:
         lines=lines,
         shipping_minor=0,
         total_minor=0,
+        tax_minor=0,
+        shipping_tax_minor=0,
+        pricing=None if old.pricing is None else old.pricing.clear(),
         held=False,
         hold_reason="",
     )
@@ -221,7 +316,8 @@ def find_order(tx: Transaction, order_id: str) -> Order:
     if row is None:
         raise OrderNotFound(f"orders/{order_id}")
     lines = tuple(OrderLine(*line) for line in store.FIND_LINES_OF_ORDER.all(tx, order_id=order_id))
-    return apply_expiry(_build_order(row, lines), tx.now_us)
+    (order,) = decrypt_resources(tx, [_build_order(row, lines)])
+    return apply_expiry(order, tx.now_us)
 
 
 def _build_order(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
@@ -234,6 +330,9 @@ def _build_order(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
     billing_address, labels = values[BILLING_COLUMN], values[LABELS_COLUMN]
     if billing_address is not None:
         values[BILLING_COLUMN] = decode_address(str(billing_address))
+    pricing = values[PRICING_COLUMN]
+    if pricing is not None:
+        values[PRICING_COLUMN] = decode_pricing(str(pricing))
     values[LABELS_COLUMN] = {} if labels is None else decode_labels(str(labels))
     return Order(*values, lines)  # type: ignore[call-arg,arg-type]  # a row has the columns' types
 
@@ -244,8 +343,13 @@ def read_orders(tx: Transaction, rows: Sequence[Sequence[object]]) -> list[Order
 
 
 def read_stored_rows(tx: Transaction, rows: Sequence[Sequence[object]]) -> list[Order]:
-    """Build orders in their stored state from rows. One further statement reads their lines."""
-    order_ids = msgspec.json.encode([row[0] for row in rows]).decode()
+    """Build orders in their stored state from rows, with their personal data. A further statement reads their lines."""
+    return decrypt_resources(tx, read_encrypted_rows(tx, rows))
+
+
+def read_encrypted_rows(tx: Transaction, rows: Sequence[Sequence[object]]) -> list[Order]:
+    """Build orders in their stored state from rows, without their personal data."""
+    order_ids = encode([row[0] for row in rows]).decode()
     lines: dict[str, list[OrderLine]] = defaultdict(list)
     for order_id, *line in store.FIND_LINES.all(tx, order_ids=order_ids):
         lines[order_id].append(OrderLine(*line))
@@ -280,7 +384,7 @@ def list_orders(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """
-    listing = LISTING if request.wants("lines") else LISTING_WITHOUT_LINES
+    listing = LISTING if request.wants("lines") or request.wants("price_details") else LISTING_WITHOUT_LINES
     return db.snapshot(lambda tx: listing.page(tx, request, tokens=tokens))
 
 
@@ -292,15 +396,6 @@ def _to_minor_units(major: Decimal) -> object:
 
 def _to_number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
-
-
-def _make_time_column(column: Any) -> Column:
-    """Return the column of a time that most orders do not have."""
-    return Column(
-        column,
-        FilterField(Kind.TIME),
-        matches=lambda operation, value, _: compare_optional(column, operation, value),
-    )
 
 
 LISTING = Listing(
@@ -323,15 +418,18 @@ LISTING = Listing(
         "source": Column(store.Order.source, FilterField(Kind.TEXT)),
         "number": Column(store.Order.number, FilterField(Kind.TEXT)),
         "held": Column(store.Order.held, FilterField(Kind.BOOLEAN)),
-        "lines.sku": Column(None, FilterField(Kind.ELEMENT), matches=store.match_line_sku),
+        "lines.sku": Column(None, FilterField(Kind.ELEMENT, terms_max=LINE_TERMS_MAX), matches=store.match_line_sku),
         "shipping_address.region_code": Column(
             select_json_member(store.Order.shipping_address, "region_code"), FilterField(Kind.TEXT)
         ),
-        "customer.email": Column(None, FilterField(Kind.TEXT), matches=store.compare_customer_email),
-        "email": Column(store.Order.email, FilterField(Kind.TEXT)),
-        "phone": Column(store.Order.phone, FilterField(Kind.TEXT)),
-        "ship_by_time": _make_time_column(store.Order.ship_by_time_us),
-        "deliver_by_time": _make_time_column(store.Order.deliver_by_time_us),
+        "customer.email": Column(
+            None, FilterField(Kind.ENCRYPTED), index="email", matches=store.compare_customer_email
+        ),
+        "email": Column(store.Order.email, FilterField(Kind.ENCRYPTED), index="email"),
+        "phone": Column(store.Order.phone, FilterField(Kind.ENCRYPTED), index="phone"),
+        "language_code": Column(store.Order.language_code, FilterField(Kind.TEXT)),
+        "ship_by_time": Column(store.Order.ship_by_time_us, FilterField(Kind.TIME)),
+        "deliver_by_time": Column(store.Order.deliver_by_time_us, FilterField(Kind.TIME)),
         "labels": Column(store.Order.labels, FilterField(Kind.MAP)),
         "create_time": Column(store.Order.create_time_us, FilterField(Kind.TIME), sortable=True),
         "update_time": Column(store.Order.update_time_us, FilterField(Kind.TIME), sortable=True),
@@ -343,6 +441,9 @@ LISTING = Listing(
 CUSTOMER_FIELDS = frozenset({"customer.email"})
 """Fields of a filter that tell about the customer, for callers who may read customers."""
 LISTING_WITHOUT_LINES = dataclasses.replace(
-    LISTING, read_rows=lambda tx, rows: [apply_expiry(_build_order(row, ()), tx.now_us) for row in rows]
+    LISTING,
+    read_rows=lambda tx, rows: [
+        apply_expiry(order, tx.now_us) for order in decrypt_resources(tx, [_build_order(row, ()) for row in rows])
+    ],
 )
 """The same list for callers that do not want the lines, which saves reading them."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import ROWS, Order, read_orders
+from storekeep.server.domain.standard.blind_words import blind_condition
 from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting_items
 from storekeep.server.domain.standard.searches import SearchRequest
 from storekeep.server.runtime.words import Condition, parse_query
@@ -148,7 +149,7 @@ def _add_orders_of_customers(
     """
     level, rank, *order = after or (0, 0)
     start = (level, rank - 1) if order else (level, rank)
-    customers = CUSTOMER_INDEX.search(tx, words, after=start, limit=CUSTOMERS_MAX, show_all=True)
+    customers = CUSTOMER_INDEX.search(tx, blind_condition(tx, words), after=start, limit=CUSTOMERS_MAX, show_all=True)
     for customer in customers:
         before = order if order and customer.position == (level, rank) else (END_US, "")
         rows = store.FIND_BY_CUSTOMER.all(

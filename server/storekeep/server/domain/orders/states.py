@@ -38,14 +38,26 @@ CHANGEABLE: dict[str, frozenset[str]] = {
     "deliver_by_time": HOLDS_STOCK | {FULFILLED},
     "email": frozenset(ORDER_STATES) - TERMINAL_STATES,
     "phone": frozenset(ORDER_STATES) - TERMINAL_STATES,
+    "language_code": frozenset(ORDER_STATES) - TERMINAL_STATES,
     "external_reference": frozenset(ORDER_STATES),
     "note": frozenset(ORDER_STATES),
     "labels": frozenset(ORDER_STATES),
 }
 """Field of the contract -> states in which `UpdateOrder` can change it. The documentation prints this table.
 
-Goods and bill leave with the first shipment. A time can be promised until it has passed its event, contacts are needed
-until the order is completed, and what only describes the order can always change."""
+Goods and bill leave with the first shipment. A time can be promised until it has passed its event, contacts and
+language are needed until the order is completed, and what only describes the order can always change."""
+
+
+NEXT_STEPS: dict[tuple[str, str], str] = {
+    (PLACED, PARTIALLY_FULFILLED): "confirm it first",
+    (PLACED, COMPLETED): "confirm it and ship its units first",
+    (CONFIRMED, COMPLETED): "ship its units first",
+    (PARTIALLY_FULFILLED, COMPLETED): "ship or cancel its open units first",
+    (PARTIALLY_FULFILLED, CANCELLED): "cancel its open lines instead",
+    (FULFILLED, CANCELLED): "take back its fulfilments instead",
+}
+"""State and refused state -> what the caller can do to get there."""
 
 
 def check_step(order: str, *, order_number: str, state: str, target: str) -> None:
@@ -58,7 +70,7 @@ def check_step(order: str, *, order_number: str, state: str, target: str) -> Non
     Raises: IllegalState, with both states.
     """
     if target not in ORDER_STEPS[state]:
-        raise IllegalState(order, order_number=order_number, state=state, target=target)
+        raise _build_refusal(order, order_number=order_number, state=state, target=target)
 
 
 def require_state(order: str, *, order_number: str, state: str, among: frozenset[str], target: str) -> None:
@@ -73,4 +85,10 @@ def require_state(order: str, *, order_number: str, state: str, among: frozenset
     Raises: IllegalState.
     """
     if state not in among:
-        raise IllegalState(order, order_number=order_number, state=state, target=target)
+        raise _build_refusal(order, order_number=order_number, state=state, target=target)
+
+
+def _build_refusal(order: str, *, order_number: str, state: str, target: str) -> IllegalState:
+    problem = "this state is final" if state in TERMINAL_STATES else ""
+    way_out = NEXT_STEPS.get((state, target), "")
+    return IllegalState(order, order_number=order_number, state=state, target=target, problem=problem, way_out=way_out)

@@ -7,12 +7,14 @@ the event and the audit entry.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import AlreadyExists, IllegalState, ResourceNotFound
+from storekeep.server.domain.keys.personal_fields import compute_tokens, decrypt_resources, encrypt_resource
 from storekeep.server.domain.mutations import CheckAccess, Mutation, mutate
 from storekeep.server.domain.standard.lists import Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
@@ -23,6 +25,8 @@ from storekeep.server.store.sql.transactions import Table, Transaction
 
 ACTIVE = "ACTIVE"
 ARCHIVED = "ARCHIVED"
+DRAFT_STEPS = {ACTIVE: "publish it instead", ARCHIVED: "it is not on sale: leave it, publish it first or delete it"}
+"""Requested state of a draft -> what the caller can do."""
 LIFECYCLE_STATES = (ACTIVE, ARCHIVED)
 Key = tuple[str, ...]
 
@@ -88,6 +92,7 @@ class Collection(Generic[R]):
             (index, decode) for index, f in enumerate(fields) if (decode := _find_decoder(f.type)) is not None
         ]
         self._json_fields = [f.name for f in fields if _is_json(f.type)]
+        self._is_personal = hasattr(resource, "PERSONAL")
 
     # -- reading
 
@@ -109,7 +114,12 @@ class Collection(Generic[R]):
         return [self._apply_time(resource, tx.now_us) for resource in resources]
 
     def read_stored_rows(self, tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[R]:
-        """Convert rows to resources as they are stored."""
+        """Convert rows to resources as they are stored, with their personal data."""
+        resources = self.read_encrypted_rows(tx, rows)
+        return decrypt_resources(tx, resources) if self._is_personal else resources
+
+    def read_encrypted_rows(self, tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[R]:
+        """Convert rows to resources as they are stored, without their personal data."""
         return self._attach(tx, [self._read_row(row) for row in rows])
 
     def _read_row(self, row: Sequence[Any]) -> R:
@@ -181,7 +191,7 @@ class Collection(Generic[R]):
         new = _replace_fields(new_resource, version=1, create_time_us=tx.now_us, update_time_us=tx.now_us)
         if self._apply_time is not None:
             new = self._apply_time(new, tx.now_us)
-        self.rows.insert(tx, self._build_row(new))
+        self.rows.insert(tx, self._build_row(tx, new))
         self._store_parts(tx, new, None)
         mutation.record(f"{self.event}.created", before=None, after=new)
         return new
@@ -221,7 +231,7 @@ class Collection(Generic[R]):
         new = _replace_fields(new, version=old.version + 1, update_time_us=tx.now_us)
         if self._apply_time is not None:
             new = self._apply_time(new, tx.now_us)
-        self.rows.update(tx, self._build_row(new))
+        self.rows.update(tx, self._build_row(tx, new))
         self._store_parts(tx, new, old)
         mutation.record(f"{self.event}.{action}", before=old, after=new)
         return new
@@ -247,7 +257,8 @@ class Collection(Generic[R]):
             check_etag(old, etag)
             state = old.state  # type: ignore[attr-defined]  # resources with a lifecycle have one
             if state != source:
-                raise IllegalState(old.name, state=state, target=to)
+                way_out = DRAFT_STEPS[to] if state not in (ACTIVE, ARCHIVED) else ""
+                raise IllegalState(old.name, state=state, target=to, way_out=way_out)
             return self.replace(mutation, old, _replace_fields(old, state=to), action=action)
 
         return mutate(store, call, effect, self.resource)
@@ -286,14 +297,49 @@ class Collection(Generic[R]):
 
         return mutate(store, call, effect, self.resource, check_access=check_access)
 
+    def write_row(self, tx: Transaction, resource: R) -> None:
+        """Write the row of an existing resource again, which is the same but for its encryption."""
+        self.rows.update(tx, self._build_row(tx, resource))
+
     def _get_key(self, resource: R) -> Key:
         return tuple(getattr(resource, field) for field in self.key)
 
-    def _build_row(self, resource: R) -> dict[str, Any]:
-        values = {column: getattr(resource, column) for column in self.rows.columns}
+    def _build_row(self, tx: Transaction, resource: R) -> dict[str, Any]:
+        stored = encrypt_resource(tx, resource) if self._is_personal else resource
+        values = {column: getattr(stored, column) for column in self.rows.columns}
         for field in self._json_fields:
             values[field] = msgspec.json.encode(values[field]).decode()
-        return values
+        return values | compute_tokens(tx, resource) if self._is_personal else values
+
+
+@dataclass(frozen=True, slots=True)
+class Addition(Generic[R]):
+    """An effect that creates a resource; see `Collection.add`."""
+
+    collection: Collection[R]
+    resource: R
+
+    def __call__(self, mutation: Mutation) -> R:
+        """Create the resource."""
+        return self.collection.add(mutation, self.resource)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit(Generic[R]):
+    """An effect that updates the named fields of a resource; see `Collection.edit`."""
+
+    collection: Collection[R]
+    resource: R
+    fields: Sequence[str]
+    etag: str
+
+    def __call__(self, mutation: Mutation) -> R:
+        """Update the resource."""
+        return self.collection.edit(mutation, self.resource, fields=self.fields, etag=self.etag)
+
+    def apply(self, old: R) -> R:
+        """Return an existing resource with the new values of the fields, and with nothing else changed."""
+        return _replace_fields(old, **{field: getattr(self.resource, field) for field in self.fields})
 
 
 def _find_decoder(kind: Any) -> Callable[[Any], Any] | None:

@@ -8,6 +8,7 @@ AIP-160. Any other text is rejected with the position of the error.
 
 from __future__ import annotations
 
+import collections
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,10 @@ NESTING_MAX = 50
 
 DECIMAL_DIGITS_MAX = 15
 """The most digits before the decimal point. In minor units of any currency, such a number fits a 64-bit integer."""
+
+NUMBER = re.compile(r"[+-]?[0-9]+")
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""What numbers look like in filters. Python reads more: `1_000`, blanks around it, and the digits of every script."""
 
 GRAMMAR = r"""
     start: conjunction?
@@ -66,6 +71,8 @@ class Kind(Enum):
     BOOLEAN = "boolean"
     ELEMENT = "element"
     """Text in each element of a repeated field."""
+    ENCRYPTED = "encrypted"
+    """Text that is stored encrypted, with a blind index that compares whole values only."""
     MAP = "map"
     """A map of text; a filter names the map, or one of its keys after a dot."""
 
@@ -79,11 +86,16 @@ class FilterField:
         choices: for STATE, the allowed names: those of the contract's enum without the prefix.
         prefix: what values may begin with although the column stores them without it: for TEXT the collection of a
             resource name, such as `customers/`, for STATE the enum's prefix, such as `ORDER_STATE_`.
+        find_problem: for TEXT, returns why no resource can have a value or begin like one that ends in `*`; empty if
+            some can.
+        terms_max: the most terms of one filter with the field; fewer if each reads other rows for every row.
     """
 
     kind: Kind
     choices: tuple[str, ...] = ()
     prefix: str = ""
+    find_problem: Callable[[str], str] = lambda _text: ""
+    terms_max: int = TERMS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +209,7 @@ class _Reader:
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
         self._terms = 0
+        self._terms_by_field: collections.Counter[str] = collections.Counter()
 
     def read(self, tree: lark.Tree[lark.Token]) -> Filter:
         if tree.data == "term":
@@ -215,12 +228,17 @@ class _Reader:
             raise InvalidFilter(f"more than {TERMS_MAX} terms", position=start)
         name, key = self._find_field(path, position=start)
         field, literal = self._fields[name], _read_literal(value)
+        self._terms_by_field[name] += 1
+        if self._terms_by_field[name] > field.terms_max:
+            raise InvalidFilter(f"more than {field.terms_max} terms with {name}, which are slow", position=start)
         if operator == ":" and value == "*":
             return Term(name, PRESENT, None, key)
         operators = KEY_OPERATORS if key else OPERATORS[field.kind]
         if operator not in operators:
             shown = f"{name}.{key}" if key else name
-            raise InvalidFilter(f"{shown} takes the operators {' '.join(operators)}", position=_get_position(operator))
+            reason = ", because it is stored encrypted" if field.kind is Kind.ENCRYPTED else ""
+            problem = f"{shown} takes the operators {' '.join(operators)}{reason}"
+            raise InvalidFilter(problem, position=_get_position(operator))
         try:
             read = READERS[field.kind](literal, field)
         except (ValueError, InvalidOperation):
@@ -228,11 +246,15 @@ class _Reader:
             raise InvalidFilter(problem, position=_get_position(value)) from None
         if not isinstance(read, _Literal):
             return Term(name, str(operator), read, key)
+        unknown = field.find_problem(read.text) if operator in PREFIX_OPERATORS[Kind.TEXT] else ""
+        if unknown:
+            raise InvalidFilter(unknown, position=_get_position(value))
         if not read.stars:
             return Term(name, str(operator), read.text, key)
         prefix_operators = KEY_OPERATORS if key else PREFIX_OPERATORS.get(field.kind, ())
         if operator not in prefix_operators or read.stars != (len(read.text) - 1,) or len(read.text) == 1:
-            raise InvalidFilter(_describe_stars(prefix_operators), position=_get_position(value))
+            reason = "because the field is stored encrypted" if field.kind is Kind.ENCRYPTED else ""
+            raise InvalidFilter(_describe_stars(prefix_operators, reason), position=_get_position(value))
         prefix = Term(name, PREFIX, read.text[:-1], key)
         return Not(prefix) if operator == "!=" else prefix
 
@@ -256,9 +278,14 @@ def _read_literal(token: lark.Token) -> _Literal:
     return _Literal("".join(part[-1] for part in parts), tuple(i for i, part in enumerate(parts) if part == "*"))
 
 
-def _describe_stars(operators: tuple[str, ...]) -> str:
-    """Return what to write instead of a `*` that a term does not support."""
+def _describe_stars(operators: tuple[str, ...], reason: str) -> str:
+    """Return what to write instead of a `*` that a term does not support.
+
+    Args:
+        reason: why no term with the field supports it; empty without a reason.
+    """
     where = f"works only at the end of a text with {' '.join(operators)}" if operators else "does not work here"
+    where = f"{where}, {reason}" if reason else where
     return f"* {where}; :* finds fields that have a value; write \\* in quotes for the character"
 
 
@@ -278,15 +305,13 @@ def _read_text(literal: _Literal, field: FilterField) -> _Literal:
 
 
 def _read_integer(literal: _Literal, _field: FilterField) -> int:
-    number = int(literal.text)
-    if abs(number) >= 2**63:
+    if not NUMBER.fullmatch(literal.text) or abs(number := int(literal.text)) >= 2**63:
         raise ValueError(literal.text)
     return number
 
 
 def _read_decimal(literal: _Literal, _field: FilterField) -> Decimal:
-    number = Decimal(literal.text)
-    if not number.is_finite() or number.adjusted() >= DECIMAL_DIGITS_MAX:
+    if not DECIMAL.fullmatch(literal.text) or (number := Decimal(literal.text)).adjusted() >= DECIMAL_DIGITS_MAX:
         raise ValueError(literal.text)
     return number
 
@@ -321,6 +346,7 @@ OPERATORS: dict[Kind, tuple[str, ...]] = {
     Kind.STATE: ("=", "!="),
     Kind.BOOLEAN: ("=", "!="),
     Kind.ELEMENT: (HAS,),
+    Kind.ENCRYPTED: ("=", "!="),
     Kind.MAP: (HAS,),
 }
 """The operators of each kind. All kinds also take `:*`, which finds fields that have a value."""
@@ -336,6 +362,7 @@ READERS: dict[Kind, Callable[[_Literal, FilterField], Any]] = {
     Kind.STATE: _read_state,
     Kind.BOOLEAN: _read_boolean,
     Kind.ELEMENT: _read_text,
+    Kind.ENCRYPTED: _read_text,
     Kind.MAP: _read_text,
 }
 VALUE_DESCRIPTIONS: dict[Kind, str] = {
@@ -346,5 +373,6 @@ VALUE_DESCRIPTIONS: dict[Kind, str] = {
     Kind.STATE: "one of",
     Kind.BOOLEAN: "true or false",
     Kind.ELEMENT: "text",
+    Kind.ENCRYPTED: "text",
     Kind.MAP: "text",
 }

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from storekeep.server.domain.errors import InvalidOrderBy
+from storekeep.server.domain.keys.personal_fields import make_token
 from storekeep.server.domain.standard.filters import And, Filter, FilterField, Kind, Not, Or, Term, parse_filter
 from storekeep.server.domain.standard.pages import TOTAL_MAX, Page, PageTokens, count_fitting_items, limit_page_size
 from storekeep.server.store.sql.listings import (
@@ -17,6 +18,7 @@ from storekeep.server.store.sql.listings import (
     SortKey,
     compare,
     compare_map,
+    compare_optional,
     make_cursor_condition,
     select_count,
 )
@@ -43,7 +45,7 @@ class ListRequest:
         include_total_size: whether to count the rows of all pages.
         fields: the contract's fields that the caller wants, without their parts; empty for all. A list may omit others
             if that is cheaper.
-        hidden: fields that the caller may not filter by, as it may not read them.
+        hidden: fields that the caller may not filter or sort by, as it may not read them.
     """
 
     page_size: int = 0
@@ -63,6 +65,7 @@ class ListRequest:
 
 ABSENT_VALUES: dict[Kind, Any] = {
     Kind.TEXT: "",
+    Kind.ENCRYPTED: "",
     Kind.STATE: "",
     Kind.INTEGER: 0,
     Kind.DECIMAL: Decimal(0),
@@ -81,6 +84,7 @@ class Column:
         field: how a filter reads its values; None if the field cannot be filtered by.
         sortable: whether `order_by` may name it. A sortable column is never NULL.
         store: converts a filter value to a column value.
+        index: for ENCRYPTED, the name under which the blind index of the column was made.
         matches: returns the SQL of a comparison, given its operation, its value and the current time in microseconds
             since 1970; None to compare with the column itself.
     """
@@ -89,9 +93,10 @@ class Column:
     field: FilterField | None = None
     sortable: bool = False
     store: Callable[[Any], Any] = lambda value: value
+    index: str = ""
     matches: Callable[[str, Any, int], Any] | None = None
 
-    def compare(self, term: Term, *, now_us: int) -> Any:
+    def compare(self, tx: Transaction, term: Term) -> Any:
         """Return the SQL of a comparison in a filter."""
         kind = None if self.field is None else self.field.kind
         if kind is Kind.MAP:
@@ -99,9 +104,13 @@ class Column:
         operation, value = term.operator, term.value
         if operation == PRESENT and kind in ABSENT_VALUES:
             operation, value = "!=", ABSENT_VALUES[kind]
+        if kind is Kind.ENCRYPTED and value:
+            value = make_token(tx, self.index, value)
         if self.matches is not None:
-            return self.matches(operation, value, now_us)
-        return compare(self.column, operation, value if value is None else self.store(value))
+            return self.matches(operation, value, tx.now_us)
+        value = value if value is None else self.store(value)
+        is_optional = getattr(self.column, "null", False) is True
+        return (compare_optional if is_optional else compare)(self.column, operation, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +144,8 @@ class Listing(Generic[T]):
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        conditions = self._build_conditions(request, now_us=tx.now_us)
-        keys = self._parse_order(request.order_by or self.default_order)
+        conditions = self._build_conditions(tx, request)
+        keys = self._parse_order(request.order_by or self.default_order, request.hidden)
         identity = (self.method, request.parent, request.filter, request.order_by, str(request.show_deleted))
         position = tokens.read(identity, request.page_token)
         matching = self.query().where(*conditions) if conditions else self.query()
@@ -154,7 +163,7 @@ class Listing(Generic[T]):
         total = tx.run(select_count(matching, rows_max=TOTAL_MAX + 1)).fetchone()[0]
         return Page(items[:count], token, min(total, TOTAL_MAX), total > TOTAL_MAX)
 
-    def _build_conditions(self, request: ListRequest, *, now_us: int) -> list[Any]:
+    def _build_conditions(self, tx: Transaction, request: ListRequest) -> list[Any]:
         conditions = []
         if self.parent is not None and request.parent not in ("", ALL_PARENTS):
             conditions.append(self.parent == request.parent)
@@ -165,26 +174,26 @@ class Listing(Generic[T]):
         }
         parsed = parse_filter(request.filter, fields)
         if parsed is not None:
-            conditions.append(self._build_sql(parsed, now_us=now_us))
+            conditions.append(self._build_sql(tx, parsed))
         return conditions
 
-    def _build_sql(self, parsed: Filter, *, now_us: int) -> Any:
+    def _build_sql(self, tx: Transaction, parsed: Filter) -> Any:
         match parsed:
             case Term():
-                return self.columns[parsed.field].compare(parsed, now_us=now_us)
+                return self.columns[parsed.field].compare(tx, parsed)
             case Not(operand):
-                return ~self._build_sql(operand, now_us=now_us)
+                return ~self._build_sql(tx, operand)
             case And(operands):
-                return functools.reduce(operator.and_, [self._build_sql(o, now_us=now_us) for o in operands])
+                return functools.reduce(operator.and_, [self._build_sql(tx, o) for o in operands])
             case Or(operands):
-                return functools.reduce(operator.or_, [self._build_sql(o, now_us=now_us) for o in operands])
+                return functools.reduce(operator.or_, [self._build_sql(tx, o) for o in operands])
 
-    def _parse_order(self, order_by: str) -> Sequence[SortKey]:
+    def _parse_order(self, order_by: str, hidden: frozenset[str]) -> Sequence[SortKey]:
         """Return the requested sort keys, then the unique keys in the direction of the last requested key.
 
         Raises: InvalidOrderBy.
         """
-        sortable = tuple(name for name, column in self.columns.items() if column.sortable)
+        sortable = tuple(name for name, column in self.columns.items() if column.sortable and name not in hidden)
         keys: list[SortKey] = []
         for term in order_by.split(","):
             words = term.split()

@@ -55,7 +55,10 @@ def check_etag(resource: Versioned, etag: str) -> None:
 def check_not_deleted(resource: Deletable) -> None:
     """Raise ResourceDeleted if the resource is deleted."""
     if resource.delete_time_us is not None:
-        raise ResourceDeleted(resource.name)
+        is_erased = getattr(resource, "erase_time_us", None) is not None
+        raise ResourceDeleted(
+            resource.name, merged_into=getattr(resource, "merged_into", ""), state="erased" if is_erased else "deleted"
+        )
 
 
 def check_deleted(resource: Deletable) -> None:

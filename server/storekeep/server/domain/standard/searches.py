@@ -6,13 +6,13 @@ makes a page skip a hit or repeat one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from storekeep.server.domain.standard.collections import Collection, R
 from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting_items, limit_page_size
-from storekeep.server.runtime.words import WORDS_VERSION, parse_query
+from storekeep.server.runtime.words import WORDS_VERSION, Condition, parse_query
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables.search import SearchIndex
@@ -55,9 +55,18 @@ class SearchRequest:
 
 
 def search_page(
-    db: Store, collection: Collection[R], index: SearchIndex, request: SearchRequest, *, tokens: PageTokens
+    db: Store,
+    collection: Collection[R],
+    index: SearchIndex,
+    request: SearchRequest,
+    *,
+    tokens: PageTokens,
+    convert: Callable[[Transaction, Condition], Condition] = lambda tx, condition: condition,
 ) -> Page[R]:
     """Return one page of the resources of a collection that match all words of a query, best match first.
+
+    Args:
+        convert: returns the condition for the words as they are stored.
 
     Raises: InvalidPageToken.
     """
@@ -69,7 +78,7 @@ def search_page(
     def work(tx: Transaction) -> Page[R]:
         hits = index.search(
             tx,
-            condition,
+            convert(tx, condition),
             after=after,
             limit=request.size + 1,
             show_all=request.show_all,

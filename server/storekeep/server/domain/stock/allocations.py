@@ -13,13 +13,14 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from storekeep.server.domain.errors import OutOfStock
 from storekeep.server.domain.mutations import Mutation
 from storekeep.server.domain.stock.expiry import expire_batch_by_sku
+from storekeep.server.domain.stock.stock_events import MovedLevel, note_change, note_moves
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import stock as store
 
@@ -76,8 +77,36 @@ class _Kind:
 
 _RESERVED = _Kind(RESERVE, 1, 0)
 _ALLOCATED = _Kind(ALLOCATE, 0, 1)
-SourceLocations = Mapping[str, tuple[str, int]]
-"""SKU -> id of the location that can supply all units, and its units on hand. SKUs without one are absent."""
+
+
+class SourceLevel:
+    """The stock level that can supply all units of a SKU.
+
+    Attributes:
+        left: its units left to sell without a backorder.
+        low: its low stock threshold.
+        backorder_limit: the units that can be sold beyond those left.
+        is_used: whether units were taken since it was read.
+    """
+
+    __slots__ = ("backorder_limit", "is_used", "left", "location_id", "low", "on_hand")
+
+    def __init__(self, location_id: str, on_hand: int, left: int, low: int, backorder_limit: int) -> None:
+        self.location_id = location_id
+        self.on_hand = on_hand
+        self.left = left
+        self.low = low
+        self.backorder_limit = backorder_limit
+        self.is_used = False
+
+    def take(self, units: int) -> None:
+        """Count units that an order has taken."""
+        self.left -= units
+        self.is_used = True
+
+
+SourceLocations = Mapping[str, SourceLevel]
+"""By SKU. SKUs that no single location can supply are absent."""
 
 
 # -- allocating and reserving
@@ -147,34 +176,63 @@ def _take_stock(
     Raises: OutOfStock.
     """
     tx = mutation.tx
+    quantities = sum_quantities([(line.sku, line.quantity) for line in requested])
     if locations is None:
-        quantities = sum_quantities((line.sku, line.quantity) for line in requested)
         locations = _read_source_locations(tx, quantities, location_id)
     rest = [line for line in requested if line.sku not in locations]
     split = _split_stock(mutation, rest, location_id) if rest else []
     whole = [
-        Share(line.line_number, line.sku, locations[line.sku][0], line.quantity)
-        for line in requested
-        if line.sku in locations
+        Share(number, sku, locations[sku].location_id, units) for number, sku, units in requested if sku in locations
     ]
-    on_hand: dict[Level, int] = {(location, sku): units for sku, (location, units) in locations.items()}
+    on_hand: dict[Level, int] = {(taken.location_id, sku): taken.on_hand for sku, taken in locations.items()}
     if whole:
-        units_at = sum_quantities(((share.location_id, share.sku), share.quantity) for share in whole)
-        changes = [
-            (*level, kind.reserved * units, kind.allocated * units, tx.now_us) for level, units in units_at.items()
-        ]
-        store.CLAIM_UNITS.run_deferred(tx, changes)
+        _claim_units(mutation, kind, [(taken, sku, quantities[sku]) for sku, taken in locations.items()])
     if split:
-        on_hand |= _move_levels(tx, [_build_move(kind, share) for share in split])
+        on_hand |= _move_levels(mutation, [_build_move(kind, share) for share in split])
         whole = sorted([*whole, *split], key=lambda share: (share.line_number, share.location_id))
-    write_movements(mutation, kind.cause, source, [_build_move(kind, share) for share in whole], on_hand)
+    if whole:
+        _write_claims(mutation, kind, source, whole, on_hand)
     return tuple(whole)
+
+
+def _write_claims(
+    mutation: Mutation, kind: _Kind, source: str, shares: Sequence[Share], on_hand: Mapping[Level, int]
+) -> None:
+    """Write the movements of allocated or reserved units, which leave the units on hand as they are.
+
+    The rows are those of `write_movements`, without its moves: an order of three lines takes 1.1 us instead of 3.0 us
+    of CPU (2026-11-30).
+    """
+    reserved, allocated = kind.reserved, kind.allocated
+    context = (kind.cause, "", mutation.call.caller.subject, source, mutation.tx.now_us)
+    rows = []
+    for share in shares:
+        level, units = (share.location_id, share.sku), share.quantity
+        rows.append((*level, share.line_number, 0, reserved * units, allocated * units, on_hand[level], *context))
+    store.INSERT_MOVEMENTS.run_deferred(mutation.tx, rows)
+
+
+def _claim_units(mutation: Mutation, kind: _Kind, claims: Sequence[tuple[SourceLevel, str, int]]) -> None:
+    """Allocate or reserve the units of whole SKUs, and note the crossed thresholds.
+
+    Args:
+        claims: the level, the SKU and its units.
+    """
+    now_us = mutation.tx.now_us
+    changes = [
+        (level.location_id, sku, kind.reserved * units, kind.allocated * units, now_us) for level, sku, units in claims
+    ]
+    changes.sort()  # all callers change levels in the same order
+    store.CLAIM_UNITS.run_deferred(mutation.tx, changes)
+    for level, sku, units in claims:
+        if level.left - units <= level.low:  # above, no threshold is crossed
+            note_change(mutation, (level.location_id, sku), left=level.left, change=-units, low=level.low)
 
 
 def _read_source_locations(tx: Transaction, quantities: dict[str, int], location_id: str) -> SourceLocations:
     quantities_json = encode(quantities).decode()
     rows = store.LEVELS_WITH_ALL.all(tx, quantities=quantities_json, taken_at=location_id)
-    return {sku: (location, on_hand) for sku, location, on_hand in rows}
+    return {sku: SourceLevel(*level) for sku, *level in rows}
 
 
 def _split_stock(mutation: Mutation, requested: Sequence[RequestedLine], location_id: str) -> list[Share]:
@@ -274,7 +332,7 @@ def ship_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reas
     _check_on_hand(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
 
 
-def restock_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+def restock_units(mutation: Mutation, source: str, shares: Sequence[Share]) -> None:
     """Take shipped units of an order back: add them to the units on hand and allocate them to the order again.
 
     The maximum units on hand of a level does not apply, because the units exist.
@@ -284,7 +342,7 @@ def restock_units(mutation: Mutation, source: str, shares: Sequence[Share], *, r
         skus_json = encode(skus).decode()
         store.INSERT_LEVELS.run(mutation.tx, location_id=location_id, skus=skus_json, now_us=mutation.tx.now_us)
     moves = [_build_move(_ALLOCATED, share, on_hand=share.quantity) for share in shares]
-    move_stock(mutation, RETURN, source, moves, reason=reason)
+    move_stock(mutation, RETURN, source, moves)
 
 
 def ship_reserved_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
@@ -365,7 +423,7 @@ def convert_reserved_units(
     matched = [units.take_for(line.sku, line) for line in requested]
     released = {name: [_build_move(_RESERVED, share, sign=-1) for share in shares] for name, shares in reserved.items()}
     allocated = [_build_move(_ALLOCATED, share) for shares, _ in matched for share in shares]
-    on_hand = _move_levels(mutation.tx, [*itertools.chain.from_iterable(released.values()), *allocated])
+    on_hand = _move_levels(mutation, [*itertools.chain.from_iterable(released.values()), *allocated])
     for name, moves in released.items():
         write_movements(mutation, RELEASE, name, moves, on_hand)
     write_movements(mutation, ALLOCATE, order, allocated, on_hand)
@@ -398,7 +456,7 @@ def change_reserved_units(
     changes = [Share(*key, retained[key] - before[key]) for key in before | retained]
     moves = [_build_move(_RESERVED, share) for share in changes if share.quantity]
     if moves:
-        on_hand = _move_levels(mutation.tx, moves)
+        on_hand = _move_levels(mutation, moves)
         write_movements(mutation, RELEASE, source, [move for move in moves if move.reserved < 0], on_hand)
         write_movements(mutation, RESERVE, source, [move for move in moves if move.reserved > 0], on_hand)
     with count_held_units(requested, missing):
@@ -440,21 +498,35 @@ def move_stock(
     """
     if not moves:
         return {}
-    on_hand = _move_levels(mutation.tx, moves)
+    on_hand = _move_levels(mutation, moves)
     write_movements(mutation, cause, source, moves, on_hand, reason=reason)
     return on_hand
 
 
-def _move_levels(tx: Transaction, moves: Sequence[Move]) -> dict[Level, int]:
+def _move_levels(mutation: Mutation, moves: Sequence[Move]) -> dict[Level, int]:
     """Change each level once by the sum of its moves. Return the units on hand after the change, by level."""
     changes: dict[tuple[str, str], list[int]] = {}
     for move in moves:
         change = changes.setdefault((move.location_id, move.sku), [0, 0, 0])
         for index, delta in enumerate(move[3:]):
             change[index] += delta
-    changes_json = encode([(*level, *change) for level, change in sorted(changes.items())]).decode()
-    rows = store.MOVE_LEVELS.all(tx, moves=changes_json, now_us=tx.now_us)
-    return {(location, sku): on_hand for location, sku, on_hand in rows}
+    return move_levels(mutation, [(*level, *change) for level, change in sorted(changes.items())])
+
+
+def move_levels(mutation: Mutation, changes: Sequence[tuple[Any, ...]]) -> dict[Level, int]:
+    """Change existing levels, each once, and note the crossed thresholds. The caller writes the movements.
+
+    Args:
+        changes: location id, SKU and the changes of the units on hand, reserved and allocated, of each level.
+
+    Returns: the units on hand after the change, by level.
+    """
+    tx = mutation.tx
+    rows = store.MOVE_LEVELS.all(tx, moves=encode(changes).decode(), now_us=tx.now_us)
+    moved = [MovedLevel(*row) for row in rows]
+    units: dict[Level, int] = {(location, sku): on - reserved - held for location, sku, on, reserved, held in changes}
+    note_moves(mutation, moved, units)
+    return {(level.location_id, level.sku): level.on_hand for level in moved}
 
 
 def write_movements(

@@ -12,11 +12,11 @@ from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.stock.levels import (
     COUNT,
     Key,
-    StockLevel,
     build_empty_level,
     find_level_for_update,
     write_on_hand,
 )
+from storekeep.server.domain.stock.stock_levels import StockLevel
 from storekeep.server.store.engine import Store
 
 

@@ -44,6 +44,8 @@ from storekeep.server.domain.stock.allocations import (
     write_movements,
 )
 from storekeep.server.domain.stock.expiry import expire_batch_by_sku
+from storekeep.server.domain.stock.stock_events import note_update
+from storekeep.server.domain.stock.stock_levels import LEVELS, StockLevel
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
@@ -66,44 +68,12 @@ CAUSES = (
     DEALLOCATE,
     SHIP,
 )
+REQUIRED_SIGNS = {RECEIVE: 1, RETURN: 1, WRITE_OFF: -1}
+"""The sign that the units of a cause must have; those of other causes may have either."""
 ON_HAND_MAX = 10**12
 """The maximum units of one SKU at one location."""
 Key = tuple[str, ...]
 encode = msgspec.json.encode
-
-
-class StockLevel(msgspec.Struct, frozen=True):
-    """The units of a SKU at a location; see `StockLevel` in the contract."""
-
-    location_id: str
-    sku: str
-    on_hand: int
-    reserved: int
-    allocated: int
-    backorder_limit: int
-    version: int
-    update_time_us: int
-    safety_threshold: int = 0
-
-    @property
-    def name(self) -> str:
-        """Return the resource name."""
-        return f"locations/{self.location_id}/stockLevels/{self.sku}"
-
-    @property
-    def available(self) -> int:
-        """Return the units for sale; negative if units of the safety stock are reserved or allocated."""
-        return self.uncommitted - self.safety_threshold
-
-    @property
-    def uncommitted(self) -> int:
-        """Return the units that are neither reserved nor allocated, including the safety stock."""
-        return self.on_hand + self.backorder_limit - self.reserved - self.allocated
-
-    @property
-    def movable(self) -> int:
-        """Return the units on hand that are neither reserved nor allocated."""
-        return max(0, min(self.on_hand, self.uncommitted))
 
 
 class StockMovement(msgspec.Struct, frozen=True):
@@ -158,21 +128,6 @@ class Transfer(msgspec.Struct, frozen=True):
     levels: tuple[StockLevel, ...]
 
 
-LEVELS = Rows(
-    store.StockLevel,
-    columns=(
-        "location",
-        "variant",
-        "on_hand",
-        "reserved",
-        "allocated",
-        "backorder_limit",
-        "version",
-        "update_time_us",
-        "safety_threshold",
-    ),
-    key=("location", "variant"),
-)
 MOVEMENTS = Rows(
     store.StockMovement,
     columns=(
@@ -375,12 +330,20 @@ def adjust_level(
     """Add or subtract units on hand within a running mutation.
 
     Args:
-        quantity_delta: units to add; negative to subtract.
+        quantity_delta: units to add; negative to subtract. The caller has called `check_sign`.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock, InvalidAmount.
     """
     old = find_level_for_update(mutation, key, etag=etag)
     return _change_on_hand(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
+
+
+def check_sign(quantity_delta: int, cause: str) -> None:
+    """Raise InvalidField if the sign contradicts the cause: a receipt adds units, a write-off removes some."""
+    sign = REQUIRED_SIGNS.get(cause)
+    if sign and quantity_delta * sign < 0:
+        direction, verb = ("positive", "adds") if sign > 0 else ("negative", "removes")
+        raise InvalidField("quantity_delta", f"must be {direction}, because {cause} {verb} units; ADJUST allows both")
 
 
 def find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
@@ -452,14 +415,16 @@ def _save_level(mutation: Mutation, old: StockLevel | None, new: StockLevel) -> 
     values = dict(zip(LEVELS.columns, msgspec.structs.astuple(new), strict=True))
     write = LEVELS.insert if old is None else LEVELS.update
     write(mutation.tx, values)
+    note_update(mutation, old, new)
     return new
 
 
 def update_level(db: Store, call: Call, key: Key, *, changes: Mapping[str, int], etag: str = "") -> StockLevel:
-    """Change the backorder limit and the safety threshold of a level, in units.
+    """Change the backorder limit and the thresholds of a level, in units.
 
     Args:
-        changes: `backorder_limit`, `safety_threshold` or both. Nothing is written if no value differs.
+        changes: `backorder_limit`, `safety_threshold` and `low_stock_threshold`. Nothing is written if no value
+            differs.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock if too many units are
         reserved or allocated.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.addresses import Address, check_address
 from storekeep.server.domain.errors import LocationNotFound, ResourceInUse
 from storekeep.server.domain.standard.collections import Collection
 from storekeep.server.domain.standard.filters import FilterField, Kind
@@ -32,6 +32,14 @@ class Location(msgspec.Struct, frozen=True):
         return f"locations/{self.id}"
 
 
+def _check(_tx: Transaction, new: Location, old: Location | None) -> None:
+    """Raise unless the country of a new address exists.
+
+    Raises: InvalidField.
+    """
+    check_address(new.address, field="location.address", old=None if old is None else old.address)
+
+
 def _check_unused(tx: Transaction, location: Location) -> None:
     level = store.LOCATION_LEVEL_IN_USE.one(tx, location_id=location.id)
     if level is not None:
@@ -45,6 +53,7 @@ LOCATIONS = Collection(
     pattern="locations/{}",
     event="location",
     not_found=LocationNotFound,
+    check=_check,
     check_unused=_check_unused,
 )
 LISTING = Listing(

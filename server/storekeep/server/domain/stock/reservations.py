@@ -10,12 +10,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import IllegalState, InvalidField, ReferenceTaken, ReservationNotFound
+from storekeep.server.domain.keys.personal_fields import (
+    PersonalFields,
+    compute_tokens,
+    decrypt_resources,
+    encrypt_resource,
+    hide_text,
+    make_token,
+)
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
@@ -44,6 +52,12 @@ from storekeep.server.store.tables import reservations as store
 ACTIVE, COMMITTED, RELEASED, EXPIRED = "ACTIVE", "COMMITTED", "RELEASED", "EXPIRED"
 STATES = (ACTIVE, COMMITTED, RELEASED, EXPIRED)
 """ACTIVE can change to any other state; the others are final."""
+NEXT_STEPS = {
+    COMMITTED: "its units have left the stock: add units with AdjustStock to put some back",
+    RELEASED: "create another reservation",
+    EXPIRED: "create another reservation, with a longer time to live if needed",
+}
+"""State of a reservation that has ended -> what the caller can do."""
 TTL_DEFAULT_S = 15 * 60
 """Lifetime of a reservation without a requested one, in seconds."""
 TTL_MAX_S = 30 * 86_400
@@ -53,6 +67,10 @@ encode = msgspec.json.encode
 
 class Reservation(msgspec.Struct, frozen=True):
     """A reservation; see `Reservation` in the contract."""
+
+    PERSONAL: ClassVar = PersonalFields(
+        {"reference": hide_text}, find_subject=lambda _, reservation: reservation.name, tokens=("reference",)
+    )
 
     id: str
     state: str
@@ -64,6 +82,7 @@ class Reservation(msgspec.Struct, frozen=True):
     update_time_us: int
     labels: dict[str, str] = {}
     unique_reference: bool = False
+    encrypted: str = ""
     lines: tuple[Share, ...] = ()
 
     @property
@@ -130,6 +149,7 @@ ROWS = Rows(
         "update_time_us",
         "labels",
         "unique_reference",
+        "encrypted",
     ),
     key=("id",),
 )
@@ -167,6 +187,11 @@ def _find(tx: Transaction, reservation_id: str) -> Reservation:
 
 def read_stored_rows(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Reservation]:
     """Build reservations in their stored state from rows. One further statement reads their lines."""
+    return decrypt_resources(tx, read_encrypted_rows(tx, rows))
+
+
+def read_encrypted_rows(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Reservation]:
+    """Build reservations in their stored state from rows, without their references."""
     lines: dict[str, list[Share]] = defaultdict(list)
     for reservation_id, *line in store.FIND_LINES.all(tx, reservation_ids=encode([row[0] for row in rows]).decode()):
         lines[reservation_id].append(Share(*line))
@@ -219,7 +244,7 @@ def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
 
 
 def _insert(mutation: Mutation, reservation: Reservation) -> Reservation:
-    ROWS.insert(mutation.tx, _build_row_values(reservation))
+    ROWS.insert(mutation.tx, build_row_values(mutation.tx, reservation))
     _insert_lines(mutation.tx, reservation)
     mutation.record("reservation.created", before=None, after=reservation)
     return reservation
@@ -234,14 +259,16 @@ def _number_lines(lines: Sequence[tuple[str, int]]) -> list[RequestedLine]:
     return [RequestedLine(number, *line) for number, line in enumerate(lines, start=1)]
 
 
-def _build_row_values(reservation: Reservation) -> dict[str, object]:
-    values = dict(zip(ROWS.columns, msgspec.structs.astuple(reservation)[:-1], strict=True))
-    return values | {"labels": encode(reservation.labels).decode()}
+def build_row_values(tx: Transaction, reservation: Reservation) -> dict[str, object]:
+    """Return the column values of a row, with the reference encrypted."""
+    values = dict(zip(ROWS.columns, msgspec.structs.astuple(encrypt_resource(tx, reservation))[:-1], strict=True))
+    return values | compute_tokens(tx, reservation) | {"labels": encode(reservation.labels).decode()}
 
 
 def _find_by_unique_reference(mutation: Mutation, reference: str) -> Reservation | None:
     """Return the active reservation that has a unique reference, or None. Write the expiry of an expired one."""
-    row = store.FIND_BY_UNIQUE_REFERENCE.one(mutation.tx, reference=reference)
+    token = make_token(mutation.tx, "reference", reference)
+    row = store.FIND_BY_UNIQUE_REFERENCE.one(mutation.tx, reference=token)
     if row is None:
         return None
     existing = _find(mutation.tx, row[0])
@@ -437,7 +464,8 @@ def _check_active(reservation: Reservation, *, now_us: int, target: str) -> None
     """
     state = reservation.apply_expiry(now_us).state
     if state != ACTIVE:
-        raise IllegalState(reservation.name, state=state, target=target)
+        way_out = NEXT_STEPS[state] if state != target else ""
+        raise IllegalState(reservation.name, state=state, target=target, way_out=way_out)
 
 
 def _save_changes(mutation: Mutation, old: Reservation, event: str, **changes: Any) -> Reservation:
@@ -447,7 +475,7 @@ def _save_changes(mutation: Mutation, old: Reservation, event: str, **changes: A
 def _save(mutation: Mutation, old: Reservation, new: Reservation, event: str) -> Reservation:
     """Write the next version of a reservation without its lines, its event and its audit entry."""
     new = msgspec.structs.replace(new, version=old.version + 1, update_time_us=mutation.tx.now_us)
-    ROWS.update(mutation.tx, _build_row_values(new))
+    ROWS.update(mutation.tx, build_row_values(mutation.tx, new))
     mutation.record(f"reservation.{event}", before=old, after=new)
     return new
 
@@ -492,7 +520,7 @@ LISTING = Listing(
     query=lambda: store.Reservation.select(*ROWS.fields),
     columns={
         "state": Column(store.Reservation.state, FilterField(Kind.STATE, choices=STATES, prefix="RESERVATION_STATE_")),
-        "reference": Column(store.Reservation.reference, FilterField(Kind.TEXT)),
+        "reference": Column(store.Reservation.reference, FilterField(Kind.ENCRYPTED), index="reference"),
         "order": Column(store.Reservation.order_id, FilterField(Kind.TEXT, prefix="orders/")),
         "expire_time": Column(store.Reservation.expire_time_us, FilterField(Kind.TIME), sortable=True),
         "create_time": Column(store.Reservation.create_time_us, FilterField(Kind.TIME), sortable=True),

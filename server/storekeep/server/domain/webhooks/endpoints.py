@@ -68,6 +68,7 @@ class WebhookEndpoint(msgspec.Struct, frozen=True):
     state: str = ENABLED
     state_reason: str = ""
     secrets: tuple[SigningSecret, ...] = ()
+    exclude_personal_data: bool = False
     version: int = 0
     create_time_us: int = 0
     update_time_us: int = 0
@@ -111,6 +112,7 @@ LISTING = Listing(
         "display_name": Column(store.WebhookEndpoint.display_name, FilterField(Kind.TEXT), sortable=True),
         "url": Column(store.WebhookEndpoint.url, FilterField(Kind.TEXT)),
         "state": Column(store.WebhookEndpoint.state, FilterField(Kind.STATE, STATES)),
+        "failing": Column(store.FAILING, FilterField(Kind.BOOLEAN)),
         "labels": Column(store.WebhookEndpoint.labels, FilterField(Kind.MAP)),
         "create_time": Column(store.WebhookEndpoint.create_time_us, FilterField(Kind.TIME), sortable=True),
         "update_time": Column(store.WebhookEndpoint.update_time_us, FilterField(Kind.TIME), sortable=True),
@@ -205,8 +207,8 @@ def _require_readable(mutation: Mutation, *filters: Sequence[str]) -> None:
         require_held(list_required_permissions(one), caller=mutation.call.caller)
 
 
-def make_check(endpoint_id: str) -> CheckAccess[object]:
-    """Return the access check of a mutation that makes an existing endpoint send events."""
+def make_endpoint_check(endpoint_id: str) -> CheckAccess[object]:
+    """Return the access check of each mutation of an existing endpoint: only who may read its events may change it."""
 
     def check(mutation: Mutation, _stored: object) -> None:
         _require_readable(mutation, ENDPOINTS.find(mutation.tx, (endpoint_id,)).event_types)
@@ -214,14 +216,29 @@ def make_check(endpoint_id: str) -> CheckAccess[object]:
     return check
 
 
-def _check_fields(endpoint: WebhookEndpoint, *, check_url: CheckUrl) -> None:
-    """Raise InvalidField for a URL that is not allowed, or a type filter that selects nothing."""
-    problem = check_url(endpoint.url)
+CHECKED_FIELDS = ("url", "event_types")
+
+
+def _check_fields(endpoint: WebhookEndpoint, *, fields: Sequence[str] = CHECKED_FIELDS, check_url: CheckUrl) -> None:
+    """Raise InvalidField for a URL that is not allowed, or a type filter that selects nothing, in the given fields."""
+    problem = check_url(endpoint.url) if "url" in fields else ""
     if problem:
         raise InvalidField("webhook_endpoint.url", problem)
-    index = find_unknown(endpoint.event_types)
-    if index is not None:
-        raise InvalidField(f"webhook_endpoint.event_types[{index}]", "selects no events; see docs/webhooks.md")
+    index, problem = find_unknown(endpoint.event_types) if "event_types" in fields else (-1, "")
+    if problem:
+        raise InvalidField(f"webhook_endpoint.event_types[{index}]", problem)
+
+
+SENDING = ("url", "event_types", "payload", "exclude_personal_data")
+"""The fields that decide what is sent where."""
+
+
+def _protect_personal_data(new: WebhookEndpoint, old: WebhookEndpoint | None, *, call: Call) -> WebhookEndpoint:
+    """Return the endpoint without personal data if a caller that may not read it decides what is sent where."""
+    changed = old is None or any(getattr(old, field) != getattr(new, field) for field in SENDING)
+    if not changed or call.caller.reads_personal_data:
+        return new
+    return msgspec.structs.replace(new, exclude_personal_data=True)
 
 
 def create_endpoint(
@@ -236,7 +253,8 @@ def create_endpoint(
     def effect(mutation: Mutation) -> IssuedSecret:
         tx = mutation.tx
         described, secret = secrets.describe_new(tx, number=1)
-        created = ENDPOINTS.add(mutation, msgspec.structs.replace(new, secrets=(described,)))
+        protected = _protect_personal_data(new, None, call=call)
+        created = ENDPOINTS.add(mutation, msgspec.structs.replace(protected, secrets=(described,)))
         secrets.insert(tx, new.id, number=1, secret=secret)
         store.INSERT_PROGRESS.run(tx, endpoint_id=new.id, sequence=mutation.last_entry)
         return IssuedSecret(created, secret)
@@ -269,10 +287,8 @@ def rotate_secret(
         secrets.insert(tx, endpoint_id, number=described.number, secret=secret)
         return IssuedSecret(rotated, secret)
 
-    def check(mutation: Mutation) -> None:
-        _require_readable(mutation, ENDPOINTS.find(mutation.tx, (endpoint_id,)).event_types)
-
-    return _issue(database, call, effect, secrets=secrets, check=check)
+    check = make_endpoint_check(endpoint_id)
+    return _issue(database, call, effect, secrets=secrets, check=lambda mutation: check(mutation, None))
 
 
 def _issue(
@@ -325,13 +341,24 @@ def update_endpoint(
     def check(mutation: Mutation, _stored: WebhookEndpoint | None) -> None:
         old = ENDPOINTS.find(mutation.tx, (new.id,))
         changed = msgspec.structs.replace(old, **{field: getattr(new, field) for field in fields})
-        _check_fields(changed, check_url=check_url if "url" in fields else lambda _url: "")
+        _check_fields(changed, fields=fields, check_url=check_url)
         _require_readable(mutation, old.event_types, changed.event_types)
 
     def effect(mutation: Mutation) -> WebhookEndpoint:
-        return ENDPOINTS.edit(mutation, new, fields=fields, etag=etag)
+        old = ENDPOINTS.find(mutation.tx, (new.id,))
+        changed = msgspec.structs.replace(old, **{field: getattr(new, field) for field in fields})
+        protected = _protect_personal_data(changed, old, call=call)
+        return ENDPOINTS.edit(mutation, protected, fields=[*fields, "exclude_personal_data"], etag=etag)
 
     return mutate(database, call, effect, WebhookEndpoint, check_access=check)
+
+
+def delete_endpoint(database: Store, call: Call, endpoint_id: str, *, etag: str) -> WebhookEndpoint:
+    """Soft-delete an endpoint: nothing is sent to it.
+
+    Raises: WebhookEndpointNotFound, also for a deleted endpoint; PrivilegeEscalation, EtagMismatch.
+    """
+    return ENDPOINTS.delete(database, call, (endpoint_id,), etag=etag, check_access=make_endpoint_check(endpoint_id))
 
 
 def undelete_endpoint(database: Store, call: Call, endpoint_id: str, *, etag: str) -> WebhookEndpoint:
@@ -339,22 +366,23 @@ def undelete_endpoint(database: Store, call: Call, endpoint_id: str, *, etag: st
 
     Raises: WebhookEndpointNotFound, PrivilegeEscalation, ResourceNotDeleted, EtagMismatch.
     """
-    return ENDPOINTS.undelete(database, call, (endpoint_id,), etag=etag, check_access=make_check(endpoint_id))
+    return ENDPOINTS.undelete(database, call, (endpoint_id,), etag=etag, check_access=make_endpoint_check(endpoint_id))
 
 
 def pause_endpoint(database: Store, call: Call, endpoint_id: str, *, etag: str) -> WebhookEndpoint:
     """Pause an enabled endpoint: events wait.
 
-    Raises: WebhookEndpointNotFound, ResourceDeleted, EtagMismatch, IllegalState.
+    Raises: WebhookEndpointNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch, IllegalState.
     """
 
     def effect(mutation: Mutation) -> WebhookEndpoint:
         old = _find_existing(mutation, endpoint_id, etag=etag)
         if old.state != ENABLED:
-            raise IllegalState(old.name, state=old.state, target=PAUSED)
+            way_out = "it sends nothing either: resume it first" if old.state != PAUSED else ""
+            raise IllegalState(old.name, state=old.state, target=PAUSED, way_out=way_out)
         return ENDPOINTS.replace(mutation, old, msgspec.structs.replace(old, state=PAUSED), action="paused")
 
-    return mutate(database, call, effect, WebhookEndpoint)
+    return mutate(database, call, effect, WebhookEndpoint, check_access=make_endpoint_check(endpoint_id))
 
 
 def resume_endpoint(database: Store, call: Call, endpoint_id: str, *, etag: str) -> WebhookEndpoint:
@@ -373,4 +401,4 @@ def resume_endpoint(database: Store, call: Call, endpoint_id: str, *, etag: str)
         new = msgspec.structs.replace(old, state=ENABLED, state_reason="")
         return ENDPOINTS.replace(mutation, old, new, action="resumed")
 
-    return mutate(database, call, effect, WebhookEndpoint, check_access=make_check(endpoint_id))
+    return mutate(database, call, effect, WebhookEndpoint, check_access=make_endpoint_check(endpoint_id))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from storekeep.server.domain.events import reading
+from storekeep.server.domain.events import reading, types
 from storekeep.server.store.tables.webhooks import TEST_EVENT
 
 EVERY = "*"
 PERMISSIONS = reading.PERMISSIONS | {"webhook_endpoint": "webhooks.read"}
 """The noun of an event type -> the permission to read the resource that the event contains."""
+OWN_VERBS = (*types.STANDARD, "paused", "resumed", "disabled", "secret_rotated", "redelivered")
+TYPES = (*types.TYPES, *(f"webhook_endpoint.{verb}" for verb in OWN_VERBS))
+"""The types that an endpoint can get."""
 
 
 def matches(event_type: str, filters: Collection[str]) -> bool:
@@ -29,9 +32,7 @@ def list_required_permissions(filters: Sequence[str]) -> list[str]:
     return sorted({PERMISSIONS[noun] for noun in nouns})
 
 
-def find_unknown(filters: Sequence[str]) -> int | None:
-    """Return the index of the first filter that selects no event of any kind; None if there is none."""
-    for index, text in enumerate(filters):
-        if text != EVERY and text.partition(".")[0] not in PERMISSIONS:
-            return index
-    return None
+def find_unknown(filters: Sequence[str]) -> tuple[int, str]:
+    """Return the index of the first filter that selects no event, and why; (-1, "") if there is none."""
+    problems = ((index, types.describe_unknown(text, TYPES)) for index, text in enumerate(filters))
+    return next((one for one in problems if one[1]), (-1, ""))

@@ -12,7 +12,7 @@ from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.resources import check_not_deleted
 from storekeep.server.domain.webhooks.deliveries import plan
-from storekeep.server.domain.webhooks.endpoints import ENDPOINTS, make_check
+from storekeep.server.domain.webhooks.endpoints import ENDPOINTS, make_endpoint_check
 from storekeep.server.domain.webhooks.event_types import find_unknown, matches
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
@@ -65,9 +65,9 @@ def redeliver_events(database: Store, call: Call, request: RedeliveryRequest) ->
 
     Raises: InvalidField, WebhookEndpointNotFound, PrivilegeEscalation, ResourceDeleted.
     """
-    index = find_unknown(request.event_types)
-    if index is not None:
-        raise InvalidField(f"event_types[{index}]", "selects no events; see docs/webhooks.md")
+    index, problem = find_unknown(request.event_types)
+    if problem:
+        raise InvalidField(f"event_types[{index}]", problem)
 
     def effect(mutation: Mutation) -> Redelivery:
         tx = mutation.tx
@@ -95,7 +95,7 @@ def redeliver_events(database: Store, call: Call, request: RedeliveryRequest) ->
         plan(tx, endpoint.id, chosen)
         return Redelivery(endpoint.name, len(chosen), last, has_more)
 
-    return mutate(database, call, effect, Redelivery, check_access=make_check(request.endpoint))
+    return mutate(database, call, effect, Redelivery, check_access=make_endpoint_check(request.endpoint))
 
 
 def _list_failed(tx: Transaction, request: RedeliveryRequest, *, first: int, last: int) -> set[int] | None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections.abc import Iterator
 
 from storekeep.server.domain.audit.checkpoints import find_latest_checkpoint
+from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.process.doctor.findings import Finding, Installation, Severity
+from storekeep.server.process.doctor.hosts import has_no_room
 from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
+from storekeep.server.runtime.file_modes import ExposedFile
+from storekeep.server.runtime.secrets import WeakSecret
 from storekeep.server.store.engine import Store
 from storekeep.server.store.postgresql.server_settings import find_weak_settings, read_clock_us
-from storekeep.server.store.schema import NotMigrated, SchemaError, check_schema
+from storekeep.server.store.schema import NotOpened, SchemaError, check_schema, list_tables
 from storekeep.server.store.urls import hide_password, parse_sqlite_path
-from storekeep.server.wiring.access import read_keyring
+from storekeep.server.wiring.data_keys import check_data_keys
+from storekeep.server.wiring.keyrings import read_keyring
 
 LOG_BYTES_MAX = 128 * 1024 * 1024
 """Length of SQLite's write-ahead log that no load explains: the writer copies it at 64 MiB."""
@@ -38,17 +44,14 @@ def check_database(installation: Installation) -> Iterator[Finding]:
         check_schema(url)
         with installation.open_store() as store:
             yield from _check_open(installation, store)
-    except NotMigrated as error:
-        what = describe_error(error).partition("; run:")[0]
-        yield Finding("database", Severity.ERROR, what, "the server does not start", "storekeep-server migrate")
     except SchemaError as error:
-        why, remedy = (
-            "the server cannot use the database",
-            "install the release that last served it, or restore a backup",
-        )
-        if path is None:
+        remedy = error.remedy.removeprefix("run: ")
+        if isinstance(error, NotOpened) and path is None:
             remedy = "check that PostgreSQL runs, and STOREKEEP_DATABASE_URL"
-        yield Finding("database", Severity.ERROR, describe_error(error), why, remedy)
+        if path is not None and has_no_room(path.parent):
+            remedy = "make room on its disk, or remount it for writing"
+        remedy = remedy or "mend what the message names, or: storekeep-server restore BACKUP"
+        yield Finding("database", Severity.ERROR, error.what, "the server does not start", remedy)
     except STARTUP_ERRORS as error:
         remedy = POSTGRESQL_REMEDY if path is None else "storekeep-server verify"
         why = "the server does not start, or answers with STORAGE_UNAVAILABLE"
@@ -58,6 +61,7 @@ def check_database(installation: Installation) -> Iterator[Finding]:
 def _check_open(installation: Installation, store: Store) -> Iterator[Finding]:
     latest = find_latest_checkpoint(store)
     yield from _check_secret(installation, store, is_new=latest is None)
+    yield from _check_kek(installation, store)
     if latest is not None and latest.create_time_us > (time.time() + CLOCK_DIFFERENCE_MAX_S) * US:
         why = "new entries of the audit log would be older than those before them"
         what = "the audit log was signed at a time that is still to come: the clock went back"
@@ -67,22 +71,49 @@ def _check_open(installation: Installation, store: Store) -> Iterator[Finding]:
 
 
 def _check_secret(installation: Installation, store: Store, *, is_new: bool) -> Iterator[Finding]:
+    why = "the server does not start, and with another secret no API key is valid"
     try:
-        store.read(read_keyring(installation.settings).read_current)
+        try:
+            keyring = read_keyring(installation.settings)
+        except FileNotFoundError as error:
+            if is_new:
+                return
+            keyring, why = Keyring.from_secret(secrets.token_bytes()), f"{error.filename} does not exist: {why}"
+        store.read(keyring.read_current)
     except STARTUP_ERRORS as error:
-        if is_new and isinstance(error, FileNotFoundError):
+        if _is_about_file(error):
             return
-        why = "the server does not start, and with another secret no API key is valid"
-        remedy = "restore the secret from its backup; if it is lost: storekeep-server bootstrap-admin --new-secret"
-        yield Finding("secret", Severity.ERROR, describe_error(error), why, remedy)
+        what = describe_error(error).partition(": put the right secret.key")[0]
+        remedy = (
+            "restore secret.key from its backup; if it is lost: storekeep-server bootstrap-admin --force --new-secret"
+        )
+        yield Finding("secret", Severity.ERROR, what, why, remedy)
+
+
+def _check_kek(installation: Installation, store: Store) -> Iterator[Finding]:
+    try:
+        check_data_keys(installation.settings, store)
+    except STARTUP_ERRORS as error:
+        if _is_about_file(error):
+            return
+        what = describe_error(error).partition(": put the right kek.key")[0]
+        why = "the server does not start, and without the key all personal data is lost"
+        remedy = "restore kek.key from its backup; if it is lost: storekeep-server give-up-keys"
+        yield Finding("kek", Severity.ERROR, what, why, remedy)
+
+
+def _is_about_file(error: Exception) -> bool:
+    """Return whether the file of a key cannot be read as it is, which `hosts.check_secret` and `check_kek` report."""
+    is_unreadable = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    return is_unreadable or isinstance(error, ExposedFile | WeakSecret)
 
 
 def _check_postgresql(installation: Installation, store: Store) -> Iterator[Finding]:
     settings = installation.settings
     connections = settings.workers * (settings.database_pool_size + 1)
-    weak = store.read(lambda tx: list(find_weak_settings(tx.connection, connections=connections)))
+    weak = store.read(lambda tx: list(find_weak_settings(tx.connection, connections=connections, tables=list_tables())))
     for setting in weak:
-        severity = Severity.ERROR if setting.loses_writes else Severity.WARNING
+        severity = Severity.ERROR if setting.is_error else Severity.WARNING
         yield Finding("postgresql", severity, setting.what, setting.why, setting.remedy)
     before_us = time.time() * US
     difference_s = abs(store.read(lambda tx: read_clock_us(tx.connection)) - (before_us + time.time() * US) / 2) / US
@@ -131,7 +162,7 @@ def check_replicas(installation: Installation) -> Iterator[Finding]:
         if state.staleness_s > STALENESS_MAX_S:
             age = state.problem or f"it is {state.staleness_s:.0f} s behind"
             why = "the primary answers the reads that it should answer"
-            remedy = "check its replication: SELECT * FROM pg_stat_wal_receiver; on the replica"
+            remedy = "on the replica: SELECT pg_is_wal_replay_paused(); SELECT * FROM pg_stat_wal_receiver;"
             yield Finding("replicas", Severity.WARNING, f"{state.name}: {age}", why, remedy)
 
 

@@ -34,6 +34,7 @@ class Check(NamedTuple):
 CHECKS = (
     Check("files", "only the server's user can use its files", hosts.check_files),
     Check("secret", "the secret can be used", hosts.check_secret),
+    Check("kek", "the key-encryption key can be used", hosts.check_kek),
     Check("database", "the database answers and has the schema of this release", databases.check_database),
     Check("log", "the write-ahead log is short", databases.check_log, databases.explain_absent_log),
     Check(
@@ -71,6 +72,8 @@ def examine(loaded: LoadedSettings) -> list[Finding]:
             what = check.explain_absence(installation) or check.sound
             findings.append(Finding(check.area, Severity.OK, what))
         findings += found
+    broken = {finding.area for finding in findings if finding.severity is Severity.ERROR}
+    findings = [one for one in findings if one.area not in broken or one.why != hosts.CREATED_BY_THE_FIRST_START]
     return [*findings, *_find_other_obstacles(loaded, findings)]
 
 

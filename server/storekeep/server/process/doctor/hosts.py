@@ -9,18 +9,27 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from storekeep.server.config import Settings
 from storekeep.server.process.doctor.findings import Finding, Installation, Severity, quote
 from storekeep.server.process.inspections import (
     inspect_admin_key,
     inspect_certificates,
     inspect_files,
     inspect_listeners,
+    inspect_revocation_lists,
 )
 from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
 from storekeep.server.runtime.file_modes import check_data_dir
-from storekeep.server.runtime.secrets import PREVIOUS_FILE, SECRET_FILE, WeakSecret, load_secrets
+from storekeep.server.runtime.secrets import (
+    SERVER_SECRET,
+    KmsFailed,
+    SecretFiles,
+    WeakSecret,
+    load_secrets,
+)
 from storekeep.server.store.urls import parse_sqlite_path
 from storekeep.server.transport.tls import UnusableCertificate, load_tls_credentials
+from storekeep.server.wiring.data_keys import make_kek_files
 
 MIB = 1024 * 1024
 FREE_BYTES_MIN = 128 * MIB
@@ -29,8 +38,16 @@ FREE_BYTES_NOTICE = 1024 * MIB
 """Smallest free disk without a warning; more if the database is larger, because backup and restore copy it."""
 TIME_ERROR = 5
 """What adjtimex(2) returns for a clock that no time service keeps."""
+CREATED_BY_THE_FIRST_START = "the first start of a new installation creates it"
+"""Why a key may be absent; wrong if the database has data that needs the key."""
 TIMEX_BYTES = 512
 """More than the size of `struct timex`. Zeroed, it asks for nothing to be changed."""
+
+
+def has_no_room(folder: Path) -> bool:
+    """Return whether nothing can be written to a file system: it is full or read-only."""
+    status = os.statvfs(folder)
+    return bool(status.f_flag & os.ST_RDONLY) or status.f_bavail * status.f_frsize < MIB
 
 
 def check_files(installation: Installation) -> Iterator[Finding]:
@@ -40,7 +57,10 @@ def check_files(installation: Installation) -> Iterator[Finding]:
         why = "the server keeps its secret, and on SQLite its database, in it"
         yield Finding("files", Severity.ERROR, f"{data_dir} is no directory", why, "storekeep-server migrate")
         return
-    if not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+    if os.statvfs(data_dir).f_flag & os.ST_RDONLY:
+        what, remedy = f"{data_dir} is on a read-only file system", f"mount -o remount,rw {quote(data_dir)}; see dmesg"
+        yield Finding("files", Severity.ERROR, what, "the server does not start, or its changes fail", remedy)
+    elif not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
         owner = data_dir.stat().st_uid
         what = f"this user ({os.geteuid()}) cannot write to {data_dir}, which belongs to user {owner}"
         remedy = f"run this command as the server's user, or: chown {os.geteuid()} {quote(data_dir)}"
@@ -70,8 +90,11 @@ def check_certificates(installation: Installation) -> Iterator[Finding]:
     try:
         load_tls_credentials(installation.settings)
     except (UnusableCertificate, OSError, ValueError) as error:
-        why, remedy = "the server does not start, or keeps the previous pair", "storekeep-server config check"
+        why = "the server does not start, or keeps the previous pair"
+        remedy = "mend the file that the message names, or correct STOREKEEP_TLS_*"
         yield Finding("certificates", Severity.ERROR, describe_error(error), why, remedy)
+    why_late = "certificates that were revoked since are accepted"
+    yield from _convert("certificates", inspect_revocation_lists(installation.settings), why_late, "")
     why = "clients refuse a certificate that has expired or has the wrong usage"
     for finding in _convert("certificates", inspect_certificates(installation.settings), why, ""):
         is_broken = "expired at" in finding.what or "not for servers" in finding.what
@@ -101,22 +124,38 @@ def _convert(area: str, lines: Iterator[str], why: str, remedy: str) -> Iterator
 def check_secret(installation: Installation) -> Iterator[Finding]:
     """Check that the secret can be used, and that no rotation was forgotten."""
     settings = installation.settings
-    path = settings.data_dir / SECRET_FILE
+    yield from _check_key("secret", settings, SERVER_SECRET, settings.configured_secrets, "rotate-secret")
+
+
+def check_kek(installation: Installation) -> Iterator[Finding]:
+    """Check that the key-encryption key can be used, and that no rotation was forgotten."""
+    settings = installation.settings
+    yield from _check_key("kek", settings, make_kek_files(settings), settings.configured_keks, "rotate-kek")
+
+
+def _check_key(
+    area: str, settings: Settings, files: SecretFiles, configured: tuple[bytes, ...], command: str
+) -> Iterator[Finding]:
+    path = settings.data_dir / files.current
     try:
-        load_secrets(settings.configured_secrets, data_dir=settings.data_dir)
+        load_secrets(configured, data_dir=settings.data_dir, files=files)
     except FileNotFoundError:
-        what, why = f"{path} does not exist yet", "the first start of a new installation creates it"
-        yield Finding("secret", Severity.WARNING, what, why, "storekeep-server serve")
+        what = f"{path} does not exist yet"
+        yield Finding(area, Severity.WARNING, what, CREATED_BY_THE_FIRST_START, "storekeep-server serve")
     except WeakSecret as error:
         why, remedy = "the server does not start with it", f"restore {quote(path)} from its backup"
-        yield Finding("secret", Severity.ERROR, describe_error(error), why, remedy)
+        yield Finding(area, Severity.ERROR, describe_error(error), why, remedy)
+    except KmsFailed as error:
+        remedy = "check that the service runs, STOREKEEP_KMS_URL, STOREKEEP_KMS_KEY and the token"
+        yield Finding(area, Severity.ERROR, str(error), "the server does not start without it", remedy)
     except STARTUP_ERRORS as error:
         what, _, remedy = describe_error(error).partition("; run: ")
-        yield Finding("secret", Severity.ERROR, what, "the server does not start with it", remedy or "see the message")
-    if settings.secret_previous.get_secret_value() or (settings.data_dir / PREVIOUS_FILE).exists():
-        what = "a rotation of the secret is not finished"
-        why = "the previous secret is still valid until then"
-        yield Finding("secret", Severity.WARNING, what, why, "storekeep-server rotate-secret --finish")
+        remedy = remedy or f"mend what the message names, or restore {quote(path)} from its backup"
+        yield Finding(area, Severity.ERROR, what, "the server does not start with it", remedy)
+    if len(configured) > 1 or (settings.data_dir / files.previous).exists():
+        what = f"a rotation of the {'secret' if area == 'secret' else 'key-encryption key'} is not finished"
+        why = "the previous one is still valid until then"
+        yield Finding(area, Severity.WARNING, what, why, f"storekeep-server {command} --finish")
 
 
 def check_disk(installation: Installation) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ from storekeep.server.config import UNIX
 from storekeep.server.process.doctor.findings import Finding, Installation, Severity
 from storekeep.server.process.healthcheck import SERVING, find_connection_problem, probe_server
 from storekeep.server.runtime.ports import AddressTaken, find_free_addresses
+from storekeep.server.transport.grpcio_support import TESTED_SERIES, is_supported
 from storekeep.server.transport.leadership import own_addresses
-from storekeep.server.transport.polling import TESTED_SERIES, is_supported
 
 
 def check_server(installation: Installation) -> Iterator[Finding]:

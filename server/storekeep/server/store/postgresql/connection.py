@@ -25,7 +25,7 @@ from storekeep.server.store.postgresql.errors import (
     SQLSTATE_CANCELLED,
     SQLSTATE_LOST,
     ConnectionLost,
-    DeferredFailed,
+    DeferredSqlFailed,
     NoAnswer,
     OutOfTime,
     SqlError,
@@ -77,6 +77,10 @@ class Result:
 class Connection:
     """One connection, opened on first use.
 
+    Args:
+        endpoint: the database, and the limits.
+        reads: whether the connection is for reads.
+
     Attributes:
         deadline: the caller's deadline as a `time.monotonic()`; infinite without one.
         deferring: whether `defer` accepts statements.
@@ -85,8 +89,9 @@ class Connection:
         transient: whether the transaction failed with an error that a retry may resolve.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, reads: bool) -> None:
         self._endpoint = endpoint
+        self._reads = reads
         self._prepares = not endpoint.limits.pooler
         self._statement_timeout_s = endpoint.limits.statement_timeout_s
         self._pq: pq.abc.PGconn | None = None
@@ -156,7 +161,7 @@ class Connection:
         """
         now = time.monotonic()
         if now >= self.deadline:
-            raise OutOfTime(is_caller_deadline=True)
+            raise OutOfTime(is_caller_deadline=True, is_read=self._reads)
         return self._run(_bind(sql, values), give_up=min(self.deadline, now + self._statement_timeout_s))
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -169,7 +174,7 @@ class Connection:
             self.execute(sql, values)
 
     def defer(self, sql: str, values: Sequence[Any]) -> bool:
-        """Send a statement in the same round trip as the next one, which raises `DeferredFailed` if this one fails.
+        """Send a statement in the same round trip as the next one, which raises `DeferredSqlFailed` if this one fails.
 
         Returns: False if deferring is off. Nothing is sent then.
         """
@@ -285,7 +290,7 @@ class Connection:
         if not is_cancelled or not self._collect(results, time.monotonic() + CANCEL_TIMEOUT_S):
             self.close()
             raise NoAnswer
-        return self._read(results, deferred, OutOfTime(is_caller_deadline=is_caller_deadline))
+        return self._read(results, deferred, OutOfTime(is_caller_deadline=is_caller_deadline, is_read=self._reads))
 
     def _collect(self, results: list[pq.abc.PGresult], give_up: float) -> bool:
         """Append the results of the sent statements. Return False if not all arrive in time."""
@@ -352,7 +357,7 @@ class Connection:
             self.close()
         if sqlstate == SQLSTATE_CANCELLED and out_of_time is not None:
             raise out_of_time
-        kind = DeferredFailed if is_deferred and not self.transient else SqlError
+        kind = DeferredSqlFailed if is_deferred and not self.transient else SqlError
         raise kind(sqlstate, text or result.get_error_message())
 
 

@@ -15,11 +15,11 @@ import threading
 import time
 
 from storekeep.server.store.drivers import DriverMeasures
-from storekeep.server.store.errors import DeadlinePassed, StorageFull, StorageUnavailable
+from storekeep.server.store.errors import DeadlinePassed, ReadTooExpensive, StorageFull, StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.postgresql.connection import CANCEL_TIMEOUT_S, TRANSIENT, Connection
 from storekeep.server.store.postgresql.endpoint import Endpoint
-from storekeep.server.store.postgresql.errors import DeferredFailed, OutOfTime, SqlError, UnusablePostgres
+from storekeep.server.store.postgresql.errors import DeferredSqlFailed, OutOfTime, SqlError, UnusablePostgres
 from storekeep.server.store.sql.dialects import POSTGRESQL
 
 WRITE_LOCK = int.from_bytes(b"Storekee", "big")
@@ -78,11 +78,11 @@ class PostgresDriver:
         self.row_retry_max_s = min(limits.lock_timeout_s, ROW_RETRY_MAX_S)
         self._limits = limits
         self._endpoint = Endpoint(url, limits)
-        self._idle = collections.deque(Connection(self._endpoint) for _ in range(limits.pool_size))
+        self._idle = collections.deque(Connection(self._endpoint, reads=True) for _ in range(limits.pool_size))
         self._released = threading.Condition()
         self._waiting = 0
         self._closed = False
-        self._writer = Connection(self._endpoint)
+        self._writer = Connection(self._endpoint, reads=False)
         self._changes_before = 0
         self._begin_write = _begin_write(limits)
 
@@ -160,6 +160,9 @@ class PostgresDriver:
         connection.command(lock, timeout_s=self._limits.lock_timeout_s + CANCEL_TIMEOUT_S)
         self._changes_before = connection.changes
 
+    def read_data_version(self, _connection: Connection) -> None:
+        """Return None: PostgreSQL has no number that tells whether other sessions have changed the database."""
+
     def set_deadline(self, connection: Connection, deadline: float | None) -> None:
         """Set the deadline of the following statements; None removes it."""
         connection.deadline = math.inf if deadline is None else deadline
@@ -183,7 +186,7 @@ class PostgresDriver:
 
     def is_retryable(self, error: BaseException) -> bool:
         """Return whether the same transaction may succeed on a retry."""
-        return isinstance(error, SqlError) and (error.sqlstate in TRANSIENT or isinstance(error, DeferredFailed))
+        return isinstance(error, SqlError) and (error.sqlstate in TRANSIENT or isinstance(error, DeferredSqlFailed))
 
     def is_held(self, error: BaseException) -> bool:
         """Return whether the statement failed because another session holds a lock."""
@@ -192,6 +195,10 @@ class PostgresDriver:
     def measure_log(self) -> int:
         """Return 0: the database server keeps its log."""
         return 0
+
+    def clear_log(self) -> bool:
+        """Return True: PostgreSQL recycles its own log, and vacuums old versions of rows."""
+        return True
 
     def changes(self, connection: Connection) -> int:
         """Return a counter that rises with each change, and when the transaction can only be rolled back."""
@@ -203,6 +210,8 @@ class PostgresDriver:
             return error
         if isinstance(error, OutOfTime) and error.is_caller_deadline:
             return DeadlinePassed()
+        if isinstance(error, OutOfTime) and error.is_read:
+            return ReadTooExpensive(self._limits.statement_timeout_s)
         kind = STORE_ERRORS.get(error.sqlstate) or STORE_ERRORS.get(error.sqlstate[:2])
         return error if kind is None else kind()
 

@@ -26,6 +26,8 @@ SERVER_VERSION_MIN = 140_000
 """PostgreSQL 14, the oldest supported release at the time of writing."""
 RETRY_CONNECT_S = 0.25
 """How long attempts fail at once after a failed attempt."""
+SERVER_TIMEOUT_EXTRA_S = 1.0
+"""How much later than Storekeep the server ends a statement, so that the caller learns which timeout ended it."""
 KEEPALIVES = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",
@@ -49,7 +51,7 @@ class Endpoint:
         if "," in own.get("host", ""):
             self._parameters.setdefault("target_session_attrs", "read-write")
         if not limits.pooler:
-            milliseconds = round(limits.statement_timeout_s * 1000)
+            milliseconds = round((limits.statement_timeout_s + SERVER_TIMEOUT_EXTRA_S) * 1000)
             options = f"{own.get('options', '')} -c statement_timeout={milliseconds} -c TimeZone=UTC"
             self._parameters["options"] = options.strip()
         self._retry_after = -math.inf

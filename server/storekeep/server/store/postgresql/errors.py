@@ -4,12 +4,12 @@ SqlError                  a statement failed
 ├── ConnectionLost        the connection failed; the outcome of sent statements is unknown
 │   └── NoAnswer          the server did not answer in time, not even a cancel request
 ├── OutOfTime             a statement was cancelled at its deadline or timeout
-└── DeferredFailed        an earlier, deferred statement failed
+└── DeferredSqlFailed     an earlier, deferred statement failed
 """
 
 from __future__ import annotations
 
-from storekeep.server.store.errors import UnusableDatabase
+from storekeep.server.store.errors import DeferredFailed, UnusableDatabase
 
 SQLSTATE_LOST = "08006"
 SQLSTATE_CANCELLED = "57014"
@@ -46,15 +46,17 @@ class OutOfTime(SqlError):
 
     Attributes:
         is_caller_deadline: whether the caller's deadline passed, rather than the statement timeout.
+        is_read: whether it was a statement of a read.
     """
 
-    def __init__(self, *, is_caller_deadline: bool) -> None:
+    def __init__(self, *, is_caller_deadline: bool, is_read: bool) -> None:
         super().__init__(SQLSTATE_CANCELLED, "the statement timed out")
         self.is_caller_deadline = is_caller_deadline
+        self.is_read = is_read
 
 
-class DeferredFailed(SqlError):
-    """A deferred statement failed. The transaction must be rolled back, and run again without deferring."""
+class DeferredSqlFailed(SqlError, DeferredFailed):
+    """A deferred statement failed."""
 
 
 class UnusablePostgres(UnusableDatabase):

@@ -147,7 +147,14 @@ def select_count(query: Any, *, rows_max: int) -> Any:
 
 
 def compare_optional(column: Any, operation: str, value: Any) -> peewee.Expression:
-    """Return a comparison with a column in which NULL differs from every value. Its result is never NULL."""
+    """Return a comparison with a column in which NULL differs from every value. Its result is never NULL.
+
+    Args:
+        value: None, with `!=`, for rows that have a value.
+    """
+    if value is None:
+        present: peewee.Expression = column.is_null(False)
+        return present
     comparison = compare(column, operation, value)
     expression: peewee.Expression = (
         column.is_null() | comparison if operation == "!=" else column.is_null(False) & comparison

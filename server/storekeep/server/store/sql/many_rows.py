@@ -43,12 +43,33 @@ class RowsInsert(RowsStatement):
 
     def __init__(self, table: type[Table], columns: Sequence[str]) -> None:
         fields = [getattr(table, name) for name in columns]
-        into = f"INSERT INTO {table._meta.table_name} ({', '.join(field.column_name for field in fields)})"
+        into = _build_into(table, columns)
         values = ", ".join(_extract_sql(index, field) for index, field in enumerate(fields))
         super().__init__(
             f"{into} VALUES ({', '.join('?' * len(columns))})",
             together=f"{into} SELECT {values} FROM ROWS(:rows) AS given ORDER BY given.key",  # noqa: S608 - names from the model
         )
+
+
+def make_row_insert(table: type[Table], columns: Sequence[str], *, end: str = "") -> Statement:
+    """Return a statement that inserts one row, to run with its values in the order of the columns.
+
+    Args:
+        table: the Peewee model.
+        columns: attributes of the model. Other columns get their defaults.
+        end: the end of the statement, such as `ON CONFLICT DO NOTHING`.
+    """
+    into = _build_into(table, columns)
+    numbered = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+    return Statement(
+        f"{into} VALUES ({', '.join('?' * len(columns))}) {end}", postgresql=f"{into} VALUES ({numbered}) {end}"
+    )
+
+
+def _build_into(table: type[Table], columns: Sequence[str]) -> str:
+    """Return the beginning of an INSERT."""
+    names = ", ".join(f'"{getattr(table, name).column_name}"' for name in columns)
+    return f"INSERT INTO {table._meta.table_name} ({names})"
 
 
 def build_select_columns(table: type[Table], columns: Sequence[str]) -> str:

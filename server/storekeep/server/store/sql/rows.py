@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from storekeep.server.store.sql.many_rows import RowsInsert
+from storekeep.server.store.sql.many_rows import RowsInsert, make_row_insert
 from storekeep.server.store.sql.statements import Row, Statement, parameter
 from storekeep.server.store.sql.transactions import Table, Transaction
 
@@ -34,7 +34,7 @@ class Rows:
         match = functools.partial(functools.reduce, operator.and_, conditions)
         self._find = Statement(lambda: table.select(*self.fields).where(match()))
         self._insert_many = RowsInsert(table, columns)
-        self._insert = Statement(lambda: table.insert({fields[name]: parameter(name) for name in columns}))
+        self._insert = make_row_insert(table, columns)
         changed = [name for name in columns if name not in self.key]
         self._update = Statement(
             lambda: table.update({fields[name]: parameter(name) for name in changed}).where(match())
@@ -61,7 +61,11 @@ class Rows:
 
     def insert(self, tx: Transaction, values: dict[str, Any]) -> None:
         """Insert a row; deferred."""
-        self._insert.run_deferred(tx, **values)
+        self.insert_row(tx, [values[column] for column in self.columns])
+
+    def insert_row(self, tx: Transaction, row: Sequence[Any]) -> None:
+        """Insert a row, given as its values in the order of the columns; deferred."""
+        self._insert.run_row_deferred(tx, row)
 
     def insert_many(self, tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
         """Insert rows in one call; deferred."""

@@ -7,7 +7,7 @@ Invariant: a transaction is used only in the thread that runs it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import peewee
@@ -89,7 +89,47 @@ class Connection(Protocol):
         """Run one statement for each row, in order; deferred if possible."""
 
     def defer(self, sql: str, values: Any) -> bool:
-        """Send a statement together with the next one. Return False, without sending it, if deferring is off."""
+        """Run a statement with the next one that is not deferred. Return False, and do nothing, if deferring is off."""
+
+
+class Lasting(Protocol):
+    """What writes have read that later ones can use, unless it changes.
+
+    Attributes:
+        tables: the names of the tables that it was read from.
+    """
+
+    tables: frozenset[str]
+
+
+class SharedReads:
+    """What consecutive writes of one kind in a batch read together, before the first of them.
+
+    Only these writes run in between, and no error rolls one of them back without the whole batch. So what was read
+    stays valid if each of them counts its own changes.
+
+    Args:
+        subjects: what the writes are about, in order.
+        now_us: the time of all these writes.
+
+    Attributes:
+        subjects: as given.
+        now_us: as given.
+        rows: what was read, as its readers arrange it; None before the first read.
+        lasting: what later writes of the same kind may use too, also in later commits; None if there is nothing.
+    """
+
+    __slots__ = ("lasting", "now_us", "rows", "subjects")
+
+    def __init__(self, subjects: Iterable[Any], *, now_us: int) -> None:
+        self.subjects = tuple(subjects)
+        self.now_us = now_us
+        self.rows: Any = None
+        self.lasting: Lasting | None = None
+
+    def release(self) -> None:
+        """Release what belongs to these writes only."""
+        self.subjects, self.rows = (), None
 
 
 class Transaction:
@@ -105,9 +145,25 @@ class Transaction:
         consistency_token: sequence of the ledger entry that a later read must reach to see the outcome of the
             transaction; 0 if none.
         chain: the key material of the audit chain, which the store passes to the domain; None without the secret.
+        shared_reads: what it reads together with other writes; None if it reads alone.
+        data_keys: the keys of personal data, which the store passes to the domain; None without a key-encryption key.
+        last_encrypted: the resource that the domain encrypted last, and the result.
+        prepared: what the domain computed before the transaction; None if nothing was.
     """
 
-    __slots__ = ("batch_cache", "chain", "connection", "consistency_token", "dialect", "now_us", "rollback_only")
+    __slots__ = (
+        "batch_cache",
+        "chain",
+        "connection",
+        "consistency_token",
+        "data_keys",
+        "dialect",
+        "last_encrypted",
+        "now_us",
+        "prepared",
+        "rollback_only",
+        "shared_reads",
+    )
 
     def __init__(
         self,
@@ -117,8 +173,14 @@ class Transaction:
         *,
         now_us: int,
         chain: Any = None,
+        data_keys: Any = None,
+        shared_reads: SharedReads | None = None,
     ) -> None:
         self.chain = chain
+        self.data_keys = data_keys
+        self.last_encrypted: Any = None
+        self.prepared: Any = None
+        self.shared_reads = shared_reads
         self.connection = connection
         self.dialect = dialect
         self.batch_cache = {} if batch_cache is None else batch_cache

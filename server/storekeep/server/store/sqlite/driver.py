@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,22 @@ import peewee
 from playhouse.apsw_ext import APSWDatabase
 
 from storekeep.server.store.drivers import DriverMeasures
-from storekeep.server.store.errors import StorageFull, StorageUnavailable, UnusableDatabase
+from storekeep.server.store.errors import DeferredFailed, StorageFull, StorageUnavailable, UnusableDatabase
+from storekeep.server.store.limits import Limits
 from storekeep.server.store.sql.dialects import SQLITE
 from storekeep.server.store.sql.transactions import Cursor
-from storekeep.server.store.sqlite.checkpoints import LOG_BYTES_MAX, Checkpoints, keep_log_files
+from storekeep.server.store.sqlite.checkpoints import BUSY_TIMEOUT_S, LOG_BYTES_MAX, Checkpoints, keep_log_files
 from storekeep.server.store.sqlite.files import OpenFiles
+from storekeep.server.store.sqlite.page_checksums import has_page_checksums, load_page_checksums
+from storekeep.server.store.sqlite.statement_limits import LimitedStatements
 from storekeep.server.store.sqlite.syncs import end_process, is_failed_sync, stop_if_ending
 
 SQLITE_VERSION_MIN = (3, 51, 3)
 """The first release without the WAL-reset race, which can lose commits (sqlite.org, release history)."""
-BUSY_TIMEOUT_S = 5.0
-"""How long a statement waits while another process, such as a backup, locks the database."""
 STATEMENTS_MAX = 512
 """Prepared statements that a connection caches; more than the server has."""
+DEFERRED_MAX = 10_000
+"""Rows that a connection defers. An order with three lines has twelve, and a commit has at most 256 orders."""
 CACHE_KIB = 2_048
 """Size of a reader's page cache. The kernel's page cache backs it."""
 WRITER_PRAGMAS = ("PRAGMA cache_size = -8192", f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
@@ -92,31 +96,116 @@ def create_database_file(path: Path) -> None:
 class SqliteConnection:
     """The connection of one thread. Only the thread refers to it, so it is closed when the thread ends.
 
+    Deferred statements run before the next other one: each once for all its rows, in the order of their first use. A
+    statement costs as much as three of its rows.
+
+    Args:
+        statement_timeout_s: the longest that a statement of a read may take, in seconds.
+
     Attributes:
         raw: the apsw connection.
-        execute: the method of apsw itself, to save a call per statement.
-        execute_many: likewise.
-        deferring: ignored. Nothing is deferred, because a statement costs no round trip.
+        execute: the method of apsw itself, to save a call per statement, unless it reads or has deferred statements.
+        deferring: whether `defer` accepts statements.
+        deferred: a counter that rises with each deferred row, and when a deferred statement fails.
         is_writer: whether the engine writes on it.
     """
 
-    __slots__ = ("__weakref__", "deferring", "execute", "execute_many", "is_writer", "raw")
+    __slots__ = (
+        "__weakref__",
+        "_limited",
+        "_pending",
+        "_pending_max",
+        "deferred",
+        "deferring",
+        "execute",
+        "is_writer",
+        "raw",
+    )
 
-    def __init__(self, raw: apsw.Connection) -> None:
+    def __init__(self, raw: apsw.Connection, *, statement_timeout_s: float) -> None:
         self.raw = raw
         self.execute: Callable[..., Cursor] = raw.execute
-        self.execute_many: Callable[..., Any] = raw.executemany
+        self._limited = LimitedStatements(raw, timeout_s=statement_timeout_s)
         self.deferring = False
+        self.deferred = 0
         self.is_writer = False
+        self._pending: dict[str, list[Any]] = {}
+        self._pending_max = 0
+
+    def begin_read(self, deadline: float | None) -> None:
+        """Limit the following statements, until `end_read`.
+
+        Args:
+            deadline: the caller's deadline, as a `time.monotonic()`; None without one.
+        """
+        self._limited.limit.deadline = math.inf if deadline is None else deadline
+        self.execute = self._limited.execute
+
+    def end_read(self) -> None:
+        """Let the following statements, such as those of the writer, run as long as they take."""
+        self._limited.limit.give_up = math.inf
+        self.execute = self.raw.execute
 
     @property
     def rows_changed(self) -> int:
         """Return the number of rows that the last statement changed."""
         return self.raw.changes()
 
-    def defer(self, _sql: str, _values: Any) -> bool:
-        """Return False: statements are never deferred."""
-        return False
+    def execute_many(self, sql: str, rows: Sequence[Any]) -> None:
+        """Run one statement for each row, in order; deferred if possible.
+
+        Raises: DeferredFailed, and the errors of apsw.
+        """
+        if self.deferring:
+            self._append(sql, rows)
+        else:
+            self.run_deferred()
+            self.raw.executemany(sql, rows)
+
+    def defer(self, sql: str, values: Any) -> bool:
+        """Run a statement later. Return False if deferring is off, or for a statement without values.
+
+        Raises: DeferredFailed.
+        """
+        if not self.deferring or not values:
+            return False
+        self._append(sql, (values,))
+        return True
+
+    def _append(self, sql: str, rows: Sequence[Any]) -> None:
+        if self.deferred > self._pending_max:
+            self.run_deferred()
+        if not self._pending:
+            self.execute = self._execute_after_deferred
+            self._pending_max = self.deferred + DEFERRED_MAX
+        self._pending.setdefault(sql, []).extend(rows)
+        self.deferred += len(rows)
+
+    def _execute_after_deferred(self, sql: str, values: Any = ()) -> Cursor:
+        self.run_deferred()
+        cursor: Cursor = self.raw.execute(sql, values)
+        return cursor
+
+    def run_deferred(self) -> None:
+        """Run the deferred statements.
+
+        Raises: DeferredFailed if one fails and the transaction is still open; otherwise the error of apsw.
+        """
+        pending = self._pending
+        self.forget_deferred()
+        try:
+            for sql, rows in pending.items():
+                self.raw.executemany(sql, rows)
+        except Exception as error:
+            if not self.raw.in_transaction:
+                raise
+            self.deferred += 1  # the transaction can only be rolled back now, even if no row has changed
+            raise DeferredFailed from error
+
+    def forget_deferred(self) -> None:
+        """Discard the deferred statements, because their transaction is rolled back."""
+        self._pending = {}
+        self.execute = self.raw.execute
 
 
 class SqliteDriver:
@@ -124,8 +213,9 @@ class SqliteDriver:
 
     Args:
         path: the file. It is created if missing.
+        limits: the timeout of a statement of a read. SQLite ignores the others.
 
-    Raises: UnsafeSqlite, StorageUnavailable.
+    Raises: UnsafeSqlite, NoPageChecksums, StorageUnavailable.
     """
 
     dialect = SQLITE
@@ -134,8 +224,10 @@ class SqliteDriver:
     """Errors of the database or of a statement, before `translate`."""
     row_retry_max_s = 0.0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, limits: Limits) -> None:
         check_sqlite_version()
+        self._statement_timeout_s = limits.statement_timeout_s
+        load_page_checksums()
         create_database_file(path)
         self.path = path
         self._database = APSWDatabase(
@@ -147,6 +239,7 @@ class SqliteDriver:
                 ("cache_size", -CACHE_KIB),
                 ("temp_store", "memory"),
                 ("wal_autocheckpoint", 0),
+                ("secure_delete", "fast"),  # a split of a page leaves no copies of rows behind, such as data keys
             ],
             timeout=BUSY_TIMEOUT_S,
             statementcachesize=STATEMENTS_MAX,
@@ -168,11 +261,16 @@ class SqliteDriver:
         """Open the first connection, and read, so that SQLite opens all files."""
         connection = self._database.connection()
         connection.execute("PRAGMA user_version").fetchone()
+        has_page_checksums(connection)
         return connection
 
     def measure(self) -> DriverMeasures:
         """Return how often the write-ahead log could not be copied."""
         return DriverMeasures(checkpoint_failures=self._checkpoints.failures)
+
+    def clear_log(self) -> bool:
+        """Copy the write-ahead log to the database and empty its file. Return False if readers need it, or it fails."""
+        return self._checkpoints.clear_log()
 
     def check(self) -> None:
         """Check that the open files are still at the path.
@@ -203,14 +301,16 @@ class SqliteDriver:
                 self._is_lost = self._is_whole = False
                 log.warning("the original database files are back at their path; calls are answered again")
 
-    def reader(self, _deadline: float | None = None) -> SqliteConnection:
+    def reader(self, deadline: float | None = None) -> SqliteConnection:
         """Return the connection of the current thread, for reads.
 
         Raises: StorageUnavailable.
         """
         if self._is_lost:
             self.check()
-        return self._get_connection()
+        connection = self._get_connection()
+        connection.begin_read(deadline)
+        return connection
 
     def _get_connection(self) -> SqliteConnection:
         own: SqliteConnection | None = getattr(self._local, "own", None)
@@ -224,7 +324,7 @@ class SqliteDriver:
         Raises: StorageUnavailable.
         """
         self.check()
-        connection = SqliteConnection(self._database.connection())
+        connection = SqliteConnection(self._database.connection(), statement_timeout_s=self._statement_timeout_s)
         try:
             self.check()
         except StorageUnavailable:
@@ -235,7 +335,8 @@ class SqliteDriver:
         return connection
 
     def release(self, connection: SqliteConnection) -> None:
-        """Do nothing: the connection belongs to the thread."""
+        """End the read. The connection belongs to the thread."""
+        connection.end_read()
 
     def writer(self) -> SqliteConnection:
         """Return the connection of the current thread, for writes. The engine writes in one thread.
@@ -250,8 +351,8 @@ class SqliteDriver:
         return own
 
     def begin_snapshot(self, connection: SqliteConnection) -> None:
-        """Begin a transaction whose statements all see the same snapshot."""
-        connection.execute("BEGIN")
+        """Begin a transaction whose statements all see the same snapshot. BEGIN itself has no limit."""
+        connection.raw.execute("BEGIN")
 
     def begin_write(self, connection: SqliteConnection) -> None:
         """Begin a write transaction and take the write lock at once.
@@ -264,8 +365,13 @@ class SqliteDriver:
             self.check()
         connection.execute("BEGIN IMMEDIATE")
 
+    def read_data_version(self, connection: SqliteConnection) -> int:
+        """Return a number that changes if another connection, also of another process, has changed the database."""
+        version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
     def set_deadline(self, connection: SqliteConnection, deadline: float | None) -> None:
-        """Do nothing: statements on a local file are short and are never interrupted."""
+        """Do nothing: SQLite rolls back the whole batch if it ends a statement that writes."""
 
     def commit(self, connection: SqliteConnection) -> None:
         """Make the transaction durable.
@@ -279,15 +385,17 @@ class SqliteDriver:
 
     def rollback(self, connection: SqliteConnection) -> None:
         """Roll the transaction back."""
+        connection.forget_deferred()
+        connection.end_read()
         connection.execute("ROLLBACK")
 
     def is_lost(self, connection: SqliteConnection) -> bool:
         """Return whether an error has ended the transaction: SQLite rolls back on fatal errors."""
         return not connection.raw.in_transaction
 
-    def is_retryable(self, _error: BaseException) -> bool:
-        """Return False: a transaction holds the only write lock, so a retry would fail in the same way."""
-        return False
+    def is_retryable(self, error: BaseException) -> bool:
+        """Return whether a deferred statement failed. Other errors would recur, because nobody else writes."""
+        return isinstance(error, DeferredFailed)
 
     def is_held(self, _error: BaseException) -> bool:
         """Return False: SQLite has no row locks."""
@@ -301,8 +409,8 @@ class SqliteDriver:
             return 0
 
     def changes(self, connection: SqliteConnection) -> int:
-        """Return the number of rows changed on this connection, including those rolled back."""
-        return connection.raw.total_changes()
+        """Return the number of rows changed or deferred on this connection, including those rolled back."""
+        return connection.raw.total_changes() + connection.deferred
 
     def translate(self, error: BaseException) -> BaseException:
         """Return the `StoreError` for an error of the database; return any other, such as wrong SQL, unchanged.

@@ -9,6 +9,7 @@ import peewee
 
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Deletable, Table, Versioned
+from storekeep.server.store.tables.users import User
 
 
 class ServiceAccount(Deletable):
@@ -88,16 +89,22 @@ class Role(Versioned):
 
 
 class Session(Table):
-    """The tokens issued from one use of an API key. Revoking the session revokes them."""
+    """The tokens issued from one use of an API key, or one sign-in of a user. Revoking the session revokes them.
+
+    `program` is how the program of a user named itself.
+    """
 
     id = peewee.TextField(primary_key=True)
-    api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id")
+    api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id", null=True)
+    user = peewee.ForeignKeyField(User, null=True, index=False)
+    program = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
     create_time_us = peewee.BigIntegerField()
     expire_time_us = peewee.BigIntegerField(index=True)
     revoke_time_us = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "sessions"
+        indexes = ((("user", "create_time_us", "id"), False),)
 
 
 class RefreshToken(Table):
@@ -161,17 +168,20 @@ TABLES: tuple[type[Table], ...] = (
 
 FIND_ACCESS_VERSION = Statement(lambda: AccessVersion.select(AccessVersion.version))
 RAISE_ACCESS_VERSION = Statement(
-    "INSERT INTO access_versions (id, version) VALUES (1, 1) ON CONFLICT (id) DO UPDATE "
-    "SET version = access_versions.version + 1"
+    "INSERT INTO access_versions (id, version) VALUES (1, :step) ON CONFLICT (id) DO UPDATE "
+    "SET version = access_versions.version + :step"
 )
 ANY_ACCOUNT = Statement(lambda: ServiceAccount.select(ServiceAccount.id).limit(1))
-ACCOUNT_WITH_ROLE = Statement(
+HOLDER_OF_ROLE = Statement(
     """
-    SELECT service_accounts.id FROM service_accounts, TEXTS(service_accounts.roles) AS held
-    WHERE held.value = :role_id ORDER BY service_accounts.id LIMIT 1
+    SELECT 'serviceAccounts/' || service_accounts.id FROM service_accounts, TEXTS(service_accounts.roles) AS held
+    WHERE held.value = :role_id
+    UNION ALL
+    SELECT 'users/' || users.id FROM users, TEXTS(users.roles) AS held WHERE held.value = :role_id
+    LIMIT 1
     """
 )
-"""One account with a role. Deleted accounts count, because undeleting one restores its roles."""
+"""The name of an account or user with a role. Deleted ones count, because undeleting one restores its roles."""
 ROLE_PERMISSIONS = Statement(
     """
     SELECT requested.value, roles.permissions FROM TEXTS(:roles) AS requested
@@ -182,14 +192,14 @@ ROLE_PERMISSIONS = Statement(
 HOLDER_PERMISSIONS = Statement(
     """
     SELECT DISTINCT roles.permissions
-    FROM service_accounts
-    CROSS JOIN TEXTS(service_accounts.roles) AS held
-    CROSS JOIN TEXTS(service_accounts.roles) AS other
+    FROM (SELECT roles FROM service_accounts UNION ALL SELECT roles FROM users) AS holders
+    CROSS JOIN TEXTS(holders.roles) AS held
+    CROSS JOIN TEXTS(holders.roles) AS other
     JOIN roles ON roles.id = other.value
     WHERE held.value = :role_id
     """
 )
-"""Permissions, as JSON, of all roles of the accounts that hold a role, including deleted and disabled accounts."""
+"""Permissions, as JSON, of all roles of the accounts and users with a role, including deleted and disabled ones."""
 ACCOUNT_LIKE = Statement("SELECT id FROM service_accounts WHERE LOWER(id) = LOWER(:id) LIMIT 1")
 KEY_LIKE = Statement("SELECT id FROM api_keys WHERE account_id = :account_id AND LOWER(id) = LOWER(:id) LIMIT 1")
 ROLE_LIKE = Statement("SELECT id FROM roles WHERE LOWER(id) = LOWER(:id) LIMIT 1")
@@ -241,6 +251,7 @@ KEYS_WITHOUT_DIGEST = Statement(
     JOIN api_key_secrets ON api_key_secrets.lookup_id = api_keys.lookup_id WHERE key_digest = ''
     """
 )
+ROLE_IDS = Statement("SELECT id FROM roles ORDER BY id")
 WORKING_KEYS = Statement("SELECT account_id, id FROM api_keys WHERE revoke_time_us IS NULL ORDER BY lookup_id")
 EMPTY_IDS = Statement(
     """
@@ -260,8 +271,8 @@ KEY_HASHES_AFTER = Statement(
 SESSIONS_AFTER = Statement(
     """
     SELECT sessions.id, account_id, api_keys.id, sessions.create_time_us, sessions.expire_time_us,
-           sessions.revoke_time_us
-    FROM sessions JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
+           sessions.revoke_time_us, sessions.user_id, sessions.program
+    FROM sessions LEFT JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
     WHERE sessions.id > :after ORDER BY sessions.id LIMIT :rows_max
     """
 )
@@ -302,6 +313,8 @@ INSERT_SESSION = Statement(
     lambda: Session.insert(
         id=parameter("id"),
         api_key=parameter("lookup_id"),
+        user=parameter("user_id"),
+        program=parameter("program"),
         create_time_us=parameter("now_us"),
         expire_time_us=parameter("expire_time_us"),
     )
@@ -331,18 +344,22 @@ FIND_REFRESH_TOKEN = Statement(
     SELECT refresh_tokens.expire_time_us, refresh_tokens.use_time_us,
            sessions.id, sessions.create_time_us, api_keys.account_id, api_keys.id,
            api_keys.expire_time_us,
-           sessions.revoke_time_us IS NULL AND api_keys.revoke_time_us IS NULL
-           AND service_accounts.delete_time_us IS NULL AND NOT service_accounts.disabled,
-           sessions.revoke_time_us IS NOT NULL
+           sessions.revoke_time_us IS NULL AND CASE WHEN sessions.user_id IS NULL
+           THEN api_keys.revoke_time_us IS NULL AND service_accounts.delete_time_us IS NULL
+                AND NOT service_accounts.disabled
+           ELSE users.delete_time_us IS NULL AND NOT users.disabled END,
+           sessions.revoke_time_us IS NOT NULL, sessions.user_id, sessions.program,
+           COALESCE(users.identity <> '', FALSE)
     FROM refresh_tokens
     JOIN sessions ON sessions.id = refresh_tokens.session_id
-    JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
-    JOIN service_accounts ON service_accounts.id = api_keys.account_id
+    LEFT JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
+    LEFT JOIN service_accounts ON service_accounts.id = api_keys.account_id
+    LEFT JOIN users ON users.id = sessions.user_id
     WHERE refresh_tokens.token_hash = :token_hash
     """
 )
-"""One refresh token with its session and key, whether session, key and account are all active, and whether the session
-was revoked."""
+"""One refresh token with its session and its key or user, whether session, key and account, or session and user, are
+all active, whether the session was revoked, and whether its user is a person of the identity provider."""
 FIND_GRANT = Statement(
     """
     SELECT sessions.revoke_time_us IS NOT NULL OR api_keys.revoke_time_us IS NOT NULL
@@ -353,14 +370,41 @@ FIND_GRANT = Statement(
             FROM TEXTS(service_accounts.roles) AS held
             JOIN roles ON roles.id = held.value
             CROSS JOIN TEXTS(roles.permissions) AS permission)
-    FROM sessions
-    JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
+    FROM api_keys
     JOIN service_accounts ON service_accounts.id = api_keys.account_id
-    WHERE sessions.id = :session_id AND service_accounts.id = :account_id
+    LEFT JOIN sessions ON sessions.lookup_id = api_keys.lookup_id AND sessions.id = :session_id
+    WHERE api_keys.account_id = :account_id AND api_keys.id = :key_id
+          AND (sessions.id IS NOT NULL OR :session_id = '')
     """
 )
 """The grant of an access token: whether it is revoked, the expiry and scopes of its key, its account and roles, and the
-permissions of the roles, separated by spaces (NULL if none)."""
+permissions of the roles, separated by spaces (NULL if none). A token that was issued while the disk was full has no
+session; it depends on its key and account alone."""
+FIND_USER_GRANT = Statement(
+    """
+    SELECT sessions.revoke_time_us IS NOT NULL OR users.delete_time_us IS NOT NULL OR users.disabled
+           OR EXISTS (SELECT 1 FROM revoked_tokens WHERE token_id = :token_id),
+           users.encrypted, users.roles,
+           (SELECT STRING_AGG(permission.value, ' ')
+            FROM TEXTS(users.roles) AS held
+            JOIN roles ON roles.id = held.value
+            CROSS JOIN TEXTS(roles.permissions) AS permission),
+           COALESCE(user_secrets.permissions, CASE WHEN users.identity <> '' THEN '["*"]' ELSE '[]' END)
+    FROM sessions JOIN users ON users.id = sessions.user_id
+    LEFT JOIN user_secrets ON user_secrets.user_id = users.id
+    WHERE sessions.id = :session_id AND users.id = :user_id
+    """
+)
+"""The grant of an access token of a user: whether it is revoked, the user's encrypted data and roles, their
+permissions, and those that its password, or the identity provider, gives at most."""
+USER_SESSIONS = Statement(
+    """
+    SELECT id, program, create_time_us, expire_time_us FROM sessions
+    WHERE user_id = :user_id AND revoke_time_us IS NULL AND expire_time_us > :now_us
+    ORDER BY create_time_us DESC, id DESC LIMIT :rows_max
+    """
+)
+"""The sessions of a user that have not ended, the latest first."""
 FIND_REVOKED_TOKEN = Statement(
     lambda: RevokedToken.select(RevokedToken.token_id).where(RevokedToken.token_id == parameter("token_id"))
 )

@@ -85,6 +85,7 @@ EVENT_FIELDS = (
     AuditEntry.actor,
     AuditEntry.resource,
     AuditEntry.request_id,
+    AuditEntry.entry_hash,
     AuditEntry.after,
 )
 CHECKPOINT_FIELDS = (
@@ -121,6 +122,17 @@ ENTRIES_AFTER = Statement(
     )
 )
 """The entries after `sequence`, in order, at most `rows_max`."""
+ENTRIES_BETWEEN = Statement(
+    lambda: (
+        AuditEntry.select(*EVENT_FIELDS)
+        .where((AuditEntry.sequence >= parameter("first")) & (AuditEntry.sequence <= parameter("last")))
+        .order_by(AuditEntry.sequence)
+    )
+)
+"""The entries from one to another, in order."""
+LAST_SEQUENCE = Statement("SELECT MAX(sequence) FROM audit_entries")
+ENTRY_HASH = Statement("SELECT entry_hash FROM audit_entries WHERE sequence = :sequence")
+ENTRY_TIME = Statement("SELECT create_time_us FROM audit_entries WHERE sequence = :sequence")
 LAST_STATES = Statement(
     """
     SELECT requested.value, (
@@ -206,12 +218,24 @@ GUARDS = Statement(
     JOIN pg_language ON pg_language.oid = prolang
     WHERE NOT tgisinternal AND lanname = 'plpgsql'
       AND (tgenabled = 'A' OR tgenabled = 'O' AND current_setting('session_replication_role') <> 'replica')
-      AND CAST(relnamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
+      AND CAST(relnamespace AS regnamespace) = CAST(quote_ident(current_schema()) AS regnamespace)
       AND pronamespace = relnamespace ORDER BY 1
     """,
 )
 """(name, definition) of each enabled trigger; on PostgreSQL with the body of its function. A database or role whose
 session_replication_role is `replica` runs no triggers."""
+SCHEMA_OBJECTS = Statement("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
+"""(type, name, definition) of each table, index, view and trigger on SQLite."""
+TRIGGERS = Statement(
+    """
+    SELECT 'trigger', CAST(tgname AS TEXT), CAST(relname AS TEXT) FROM pg_trigger
+    JOIN pg_class ON pg_class.oid = tgrelid
+    WHERE NOT tgisinternal AND CAST(relnamespace AS regnamespace) = CAST(quote_ident(current_schema()) AS regnamespace)
+    UNION ALL SELECT 'rule', CAST(rulename AS TEXT), CAST(tablename AS TEXT) FROM pg_rules
+    WHERE schemaname = current_schema() ORDER BY 1, 2
+    """
+)
+"""(kind, name, table) of each trigger and rule on PostgreSQL, also of disabled ones."""
 GUARDED_TABLES = ("audit_checkpoints", "audit_entries", "stock_movements")
 """The append-only tables."""
 EXPECTED_GUARDS: dict[str, dict[str, str]] = {

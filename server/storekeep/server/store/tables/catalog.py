@@ -97,6 +97,25 @@ class Price(Table):
         without_rowid = True
 
 
+class PastPrice(Table):
+    """A price in the span of time in which it held; `price_id` is empty for the price of the variant."""
+
+    sku = peewee.TextField()
+    currency_code = peewee.TextField()
+    price_id = peewee.TextField()
+    start_time_us = peewee.BigIntegerField()
+    end_time_us = peewee.BigIntegerField(null=True)
+    amount_minor = peewee.BigIntegerField()
+    customer_group = peewee.TextField()
+    minimum_quantity = peewee.BigIntegerField()
+    has_window = peewee.BooleanField()
+
+    class Meta:
+        table_name = "price_history"
+        primary_key = peewee.CompositeKey("sku", "currency_code", "price_id", "start_time_us")
+        without_rowid = True
+
+
 ON_SALE = """
     (products.state = 'ACTIVE' OR products.state = 'DRAFT' AND products.publish_time_us IS NOT NULL
      AND products.publish_time_us <= :now_us)
@@ -142,6 +161,7 @@ PRICES_BY_SKU = Statement(
 QUANTITY_RULES = Statement("SELECT sku, quantity_rules FROM variants WHERE sku IN TEXTS(:skus)")
 FIND_BY_SKU = Statement(lambda: Variant.select(Variant.product, Variant.id).where(Variant.sku == parameter("sku")))
 """The product and the id of the variant with a SKU."""
+CATEGORY_PARENTS = Statement("SELECT id, parent_id FROM categories WHERE parent_id <> '' ORDER BY id")
 CATEGORY_IN = Statement(
     lambda: (
         Category.select(Category.id)
@@ -165,3 +185,37 @@ INSERT_PRICE = Statement(
         variant=parameter("sku"), currency_code=parameter("currency_code"), amount_minor=parameter("amount_minor")
     )
 )
+DELETE_LATER_PRICES = Statement(
+    """
+    DELETE FROM price_history
+    WHERE sku = :sku AND currency_code = :currency_code AND price_id = :price_id AND start_time_us >= :now_us
+    """
+)
+END_PAST_PRICE = Statement(
+    """
+    UPDATE price_history SET end_time_us = :now_us
+    WHERE sku = :sku AND currency_code = :currency_code AND price_id = :price_id
+      AND (end_time_us IS NULL OR end_time_us > :now_us)
+    """
+)
+INSERT_PAST_PRICE = Statement(
+    """
+    INSERT INTO price_history (
+        sku, currency_code, price_id, start_time_us, end_time_us, amount_minor, customer_group, minimum_quantity,
+        has_window
+    ) VALUES (
+        :sku, :currency_code, :price_id, :start_time_us, :end_time_us, :amount_minor, :customer_group,
+        :minimum_quantity, :has_window
+    )
+    """
+)
+PAST_PRICES = Statement(
+    """
+    SELECT start_time_us, end_time_us, amount_minor, customer_group, has_window FROM price_history
+    WHERE sku = :sku AND currency_code = :currency_code AND minimum_quantity <= 1
+      AND (customer_group = '' OR customer_group = :customer_group)
+      AND start_time_us < :end_us AND (end_time_us IS NULL OR end_time_us > :start_us)
+    ORDER BY start_time_us DESC LIMIT :rows_max
+    """
+)
+"""Prices of one unit that held in a span of time, the latest first."""

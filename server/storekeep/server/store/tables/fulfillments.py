@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import peewee
 
 from storekeep.server.store.sql.listings import compare
@@ -16,7 +15,8 @@ from storekeep.server.store.tables.stock import Location
 class Fulfillment(Versioned):
     """Units of an order that ship together from one location.
 
-    `parcels` is JSON; NULL if there are none, or only one without a URL, whose number `tracking_number` has.
+    `tracking_number` has the blind indexes of the tracking numbers of all parcels, with spaces between them, and
+    `encrypted` has the parcels. `parcels` is NULL: older releases stored them in it, as JSON.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -29,6 +29,7 @@ class Fulfillment(Versioned):
     deliver_time_us = peewee.BigIntegerField(null=True)
     parcels = peewee.TextField(null=True)
     restock_time_us = peewee.BigIntegerField(null=True)
+    encrypted = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "fulfillments"
@@ -53,18 +54,16 @@ class FulfillmentLine(Table):
         without_rowid = True
 
 
-def compare_tracking_number(operation: str, value: str) -> peewee.Expression:
-    """Return a comparison with the tracking numbers of all parcels, as SQL. Its result is never NULL.
+def compare_tracking_number(operation: str, token: str) -> peewee.Expression:
+    """Return a comparison with the tracking numbers of all parcels, as SQL.
 
-    `:` compares the first number only. An exact number is sought in the JSON of the parcels as a whole member: JSON
-    escapes quotes in values, so the text of a member occurs only as a member.
+    Args:
+        operation: `=` or `!=`.
+        token: the blind index of a number; empty for none.
     """
-    if operation not in ("=", "!="):
-        return compare(Fulfillment.tracking_number, operation, value)
-    member = f'"tracking_number":{msgspec.json.encode(value).decode()}'
-    without_member = peewee.fn.REPLACE(Fulfillment.parcels, member, "")
-    other = Fulfillment.parcels.is_null(False) & (without_member != Fulfillment.parcels)
-    equal: peewee.Expression = (Fulfillment.tracking_number == value) | other
+    if not token:
+        return compare(Fulfillment.tracking_number, operation, token)
+    equal: peewee.Expression = Fulfillment.tracking_number.contains(token)
     return equal if operation == "=" else ~equal
 
 

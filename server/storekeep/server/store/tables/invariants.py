@@ -11,10 +11,12 @@ from typing import Any
 
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.tables import users
 from storekeep.server.store.tables.access import TABLES
 from storekeep.server.store.tables.catalog import Price, Variant
 from storekeep.server.store.tables.fulfillments import Fulfillment, FulfillmentLine
 from storekeep.server.store.tables.orders import OPEN_UNITS, Order, OrderLine, OrderNote
+from storekeep.server.store.tables.pricing import Coupon, TaxRate
 from storekeep.server.store.tables.reservations import Reservation, ReservationLine
 from storekeep.server.store.tables.search import RANK_STEP, CustomerDocument, ProductDocument
 from storekeep.server.store.tables.stock import StockLevel, StockMovement
@@ -39,6 +41,7 @@ def _build_foreign_key_check() -> str:
     """Return SQL that does the same as `PRAGMA foreign_key_check`, for PostgreSQL, whose triggers can be disabled."""
     selects = []
     tables: list[type[Table]] = [
+        *users.TABLES,
         *TABLES,
         StockLevel,
         StockMovement,
@@ -51,6 +54,8 @@ def _build_foreign_key_check() -> str:
         FulfillmentLine,
         Variant,
         Price,
+        TaxRate,
+        Coupon,
         ProductDocument,
         CustomerDocument,
     ]
@@ -91,17 +96,17 @@ def _compare_level(column: str) -> Statement:
 INTEGRITY = Statement(
     "PRAGMA integrity_check(20)",
     postgresql="""
-    SELECT 'the index ' || CAST(CAST(indexrelid AS regclass) AS TEXT) || ' is not valid'
+    SELECT 'the index ' || CAST(CAST(indexrelid AS regclass) AS TEXT) || ' is not valid', CAST(relname AS TEXT)
     FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
-    WHERE NOT indisvalid AND CAST(relnamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
+    WHERE NOT indisvalid AND CAST(relnamespace AS regnamespace) = CAST(quote_ident(current_schema()) AS regnamespace)
     UNION ALL
-    SELECT 'the constraint ' || conname || ' was never checked'
-    FROM pg_constraint
-    WHERE NOT convalidated AND CAST(connamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
+    SELECT 'the constraint ' || conname || ' was never checked', CAST(relname AS TEXT)
+    FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+    WHERE NOT convalidated AND CAST(connamespace AS regnamespace) = CAST(quote_ident(current_schema()) AS regnamespace)
     """,
 )
-"""Problems of the database itself, one string per row. SQLite returns the row `ok` for a sound file. Use pg_amcheck to
-check the files of PostgreSQL."""
+"""Problems of the database itself, one per row: the text, and on PostgreSQL the table. SQLite returns the row `ok` for
+a sound file. Use pg_amcheck to check the files of PostgreSQL."""
 REFRESH_TEXT_INDEXES = Statement(
     "SELECT (SELECT rowid FROM product_search LIMIT 1), (SELECT rowid FROM customer_search LIMIT 1)",
     postgresql="SELECT NULL, NULL",
@@ -272,14 +277,42 @@ INVARIANTS = (
     ),
     Invariant(
         "order-totals",
-        "the total of each order is the sum of its lines plus shipping, and each order has lines",
+        "the total of each order is the sum of its lines, shipping and added tax, its tax that of lines and shipping",
         Statement(
             """
             SELECT 'orders/' || orders.id || ': the total is ' || orders.total_minor || ', its lines cost '
                    || COALESCE(CAST(SUM(line.total_minor) AS TEXT), 'nothing (it has none)')
-                   || ', shipping ' || shipping_minor
+                   || ', shipping ' || shipping_minor || ', tax ' || orders.tax_minor
             FROM orders LEFT JOIN order_lines AS line ON line.order_id = orders.id
-            GROUP BY orders.id HAVING orders.total_minor - shipping_minor IS DISTINCT FROM SUM(line.total_minor)
+            GROUP BY orders.id
+            HAVING orders.total_minor - shipping_minor - CASE WHEN prices_include_tax THEN 0 ELSE orders.tax_minor END
+                   IS DISTINCT FROM SUM(line.total_minor)
+                OR orders.tax_minor - shipping_tax_minor IS DISTINCT FROM SUM(line.tax_minor)
+            """
+        ),
+    ),
+    Invariant(
+        "promotion-uses",
+        "the counted uses of each promotion and coupon, and their discount, are the sums of its uses",
+        Statement(
+            """
+            WITH used AS (
+                SELECT 'promotions/' || promotion_id AS subject, discount_minor FROM promotion_uses
+                UNION ALL
+                SELECT 'coupons/' || coupon_id, discount_minor FROM promotion_uses WHERE coupon_id <> ''
+            ), summed AS (
+                SELECT subject, COUNT(*) AS uses, SUM(discount_minor) AS discount_minor FROM used GROUP BY subject
+            ), subjects AS (
+                SELECT subject FROM summed UNION SELECT subject FROM use_counts
+            )
+            SELECT subjects.subject || ': ' || COALESCE(counted.uses, 0) || ' uses with a discount of '
+                   || COALESCE(counted.discount_minor, 0) || ' are counted, there are ' || COALESCE(summed.uses, 0)
+                   || ' with ' || COALESCE(summed.discount_minor, 0)
+            FROM subjects
+            LEFT JOIN use_counts AS counted ON counted.subject = subjects.subject
+            LEFT JOIN summed ON summed.subject = subjects.subject
+            WHERE COALESCE(counted.uses, 0) <> COALESCE(summed.uses, 0)
+               OR COALESCE(counted.discount_minor, 0) <> COALESCE(summed.discount_minor, 0)
             """
         ),
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import peewee
 
+from storekeep.server.store.sql.many_rows import make_row_insert
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Table
 
@@ -74,22 +75,11 @@ FIND_REPLY = Statement(
 )
 
 
-def _insert_reply() -> peewee.Insert:
-    return Reply.insert(
-        caller=parameter("caller"),
-        method=parameter("method"),
-        request_id=parameter("request_id"),
-        api_key=parameter("api_key"),
-        fingerprint=parameter("fingerprint"),
-        entry=parameter("entry"),
-        reply=parameter("reply"),
-        create_time_us=parameter("now_us"),
-    )
-
-
-INSERT_REPLY = Statement(_insert_reply)
+REPLY_COLUMNS = ("caller", "method", "request_id", "api_key", "fingerprint", "entry", "reply", "create_time_us")
+"""Columns of a reply, in the order of the values of the next two statements."""
+INSERT_REPLY = make_row_insert(Reply, REPLY_COLUMNS)
 """Insert a reply; fails if this call already has one."""
-INSERT_REPLY_IF_NEW = Statement(lambda: _insert_reply().on_conflict_ignore())
+INSERT_REPLY_IF_NEW = make_row_insert(Reply, REPLY_COLUMNS, end="ON CONFLICT DO NOTHING")
 """Insert a reply; changes no row if this call already has one."""
 LAST_AUDIT_ENTRY = Statement(
     """
@@ -100,15 +90,11 @@ LAST_AUDIT_ENTRY = Statement(
 """(sequence, hash) of the end of the chain, and the number of the current epoch; NULL without one."""
 ENTRY_CAUSE = ("type", "actor", "method", "request_id", "api_key", "session_id")
 """Columns that entries of one mutation share, besides the time."""
-INSERT_AUDIT_ENTRY = Statement(
-    lambda: AuditEntry.insert(
-        create_time_us=parameter("now_us"),
-        **{
-            name: parameter(name)
-            for name in ("sequence", *ENTRY_CAUSE, "resource", "before", "after", "previous_hash", "entry_hash")
-        },
-    )
+INSERT_AUDIT_ENTRY = make_row_insert(
+    AuditEntry,
+    ("sequence", "resource", "before", "after", "previous_hash", "entry_hash", "create_time_us", *ENTRY_CAUSE),
 )
+"""Insert an entry."""
 _NEW_ENTRIES = f"""
 INSERT INTO audit_entries (
     create_time_us, {", ".join(ENTRY_CAUSE)}, sequence, resource, previous_hash, entry_hash, after

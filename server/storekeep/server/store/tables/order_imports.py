@@ -11,7 +11,7 @@ FIND_IMPORTED = Statement(
             ORDER BY entry.sequence LIMIT 1),
            (SELECT entry.after FROM audit_entries AS entry
             WHERE entry.resource = 'orders/' || orders.id || '/fulfillments/' || shipped.id
-            ORDER BY entry.sequence LIMIT 1)
+            ORDER BY entry.sequence LIMIT 1), shipped.id
     FROM orders
     LEFT JOIN fulfillments AS shipped ON shipped.id = (
         SELECT first.id FROM fulfillments AS first WHERE first.order_id = orders.id
@@ -21,9 +21,9 @@ FIND_IMPORTED = Statement(
     """
 )
 """The existing orders with the requested numbers: number, id, the order as first stored, and its first fulfilment as
-first stored."""
-EXISTING_CUSTOMERS = Statement("SELECT id FROM customers WHERE id IN TEXTS(:ids)")
-"""The ids of the requested customers that exist, including deleted ones."""
+first stored, and the id of that fulfilment."""
+EXISTING_CUSTOMERS = Statement("SELECT id, erase_time_us IS NOT NULL FROM customers WHERE id IN TEXTS(:ids)")
+"""(id, whether erased) of the requested customers that exist, including deleted ones."""
 EXISTING_LOCATIONS = Statement("SELECT id, delete_time_us IS NOT NULL FROM locations WHERE id IN TEXTS(:ids)")
 """(id, whether deleted) of the requested locations that exist."""
 VARIANT_NAMES = Statement(

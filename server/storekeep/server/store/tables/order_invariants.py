@@ -106,4 +106,16 @@ ORDER_INVARIANTS = (
             """
         ),
     ),
+    Invariant(
+        "quote-orders",
+        "a quote names an order if and only if it was accepted, and that order exists",
+        Statement(
+            """
+            SELECT 'quotes/' || id || ': is ' || state || ', for orders/' || order_id
+            FROM quotes
+            WHERE (order_id <> '') <> (state = 'ACCEPTED')
+               OR (order_id <> '' AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = quotes.order_id))
+            """
+        ),
+    ),
 )

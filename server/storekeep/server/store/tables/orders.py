@@ -9,8 +9,8 @@ from storekeep.server.store.sql.many_rows import RowsInsert, build_select_column
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Table, Versioned
 from storekeep.server.store.tables.catalog import ON_SALE, Variant
-from storekeep.server.store.tables.customers import Customer
-from storekeep.server.store.tables.stock import FIRST_LEVEL, Location
+from storekeep.server.store.tables.customers import CONTACT, Customer
+from storekeep.server.store.tables.stock import FIRST_LEVEL, TAKEN, Location
 
 
 def _make_number_field(*checks: str) -> peewee.BigIntegerField:
@@ -24,7 +24,8 @@ class Order(Versioned):
     An order that is not confirmed expires at `expire_time_us`; NULL means never. An order with `held` set makes no
     progress. `external_reference` is NULL for most orders, which its partial index leaves out. No two orders with
     `unique_reference` have the same `reference_source` and `external_reference`. `billing_address` and `labels` are
-    JSON; NULL if there are none.
+    JSON; NULL if there are none. `pricing` is JSON: the frozen terms and their results; NULL if nothing was configured.
+    `encrypted` has the personal values, of which `email` and `phone` have blind indexes and addresses the country.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -50,6 +51,12 @@ class Order(Versioned):
     deliver_by_time_us = peewee.BigIntegerField(null=True)
     source = peewee.TextField(column_name="reference_source", constraints=[peewee.SQL("DEFAULT ''")])
     unique_reference = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
+    tax_minor = _make_number_field("tax_minor >= 0")
+    shipping_tax_minor = _make_number_field("shipping_tax_minor >= 0")
+    prices_include_tax = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
+    pricing = peewee.TextField(null=True)
+    encrypted = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    language_code = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "orders"
@@ -102,6 +109,7 @@ class OrderLine(Table):
     fulfilled = _make_number_field("fulfilled >= 0")
     cancelled = _make_number_field("cancelled >= 0", "fulfilled + cancelled <= quantity")
     returned = _make_number_field("returned >= 0", "returned <= fulfilled")
+    tax_minor = _make_number_field("tax_minor >= 0")
 
     class Meta:
         table_name = "order_lines"
@@ -112,15 +120,21 @@ class OrderLine(Table):
 
 OPEN_UNITS = "(order_lines.quantity - order_lines.fulfilled - order_lines.cancelled)"
 """SQL for the open units of a line. They are allocated to it while its order is open."""
+LANGUAGE = """COALESCE(CAST(:language_code AS TEXT),
+                    (SELECT language_code FROM customers WHERE id = :customer_id), '')"""
+"""The language of an order: the requested one, or that of its customer."""
 OFFER = Statement(
     f"""
     SELECT (SELECT COALESCE(delete_time_us, 0) FROM customers WHERE id = :customer_id),
            (SELECT COALESCE(delete_time_us, 0) FROM locations WHERE id = :location_id),
-           (SELECT email FROM customers WHERE id = :customer_id),
-           (SELECT phone FROM customers WHERE id = :customer_id),
-           requested.key, taken.location_id, taken.on_hand, products.display_name, variants.display_name,
+           (SELECT {CONTACT} FROM customers WHERE id = :customer_id),
+           requested.key, {TAKEN}, products.display_name, variants.display_name, {LANGUAGE},
+           CASE WHEN {LANGUAGE} <> '' THEN products.translations END,
+           CASE WHEN {LANGUAGE} <> '' THEN variants.translations END,
            (SELECT amount_minor FROM prices WHERE prices.sku = requested.key AND currency_code = :currency_code),
            variants.quantity_rules,
+           COALESCE((SELECT version FROM pricing_versions), 0), variants.product_id, products.category_id,
+           variants.labels, products.labels, variants.tax_class, variants.weight_g,
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
            AND {ON_SALE} AND products.delete_time_us IS NULL
     FROM PAIRS(:quantities) AS requested
@@ -132,9 +146,20 @@ OFFER = Statement(
 """All data to place an order, in one query, with one row per SKU.
 
 First, the same in each row: delete time of the customer and of the location (0: not deleted, NULL: does not exist), and
-the customer's email address and phone number. Then the SKU, the location that supplies all its units and the units on
-hand there (NULL if no location has them all, see `FIRST_LEVEL`), product and variant name, price in one currency (NULL:
-none), quantity rules (JSON), and whether it is for sale (NULL: unknown SKU). `quantities` is JSON: SKU -> units."""
+the customer's encrypted data if it has a contact (see `CONTACT`). Then the SKU, the columns `TAKEN` of the level that
+supplies all its units (NULL if no location has them all, see `FIRST_LEVEL`), product and variant name, language of the
+order, the translations of both (JSON; NULL without a language, so that they are not read), price in one currency (NULL:
+none), quantity rules (JSON), the version of pricing (0: nothing is configured), what terms refer to (product, category,
+labels of the variant and of the product as JSON, tax class, weight in grams), and whether it is for sale (NULL: unknown
+SKU). `quantities` is JSON: SKU -> units. `language_code` is NULL for that of the customer."""
+READ_BY_ORDERS = frozenset(
+    {"customers", "locations", "prices", "pricing_versions", "products", "stock_levels", "variants"}
+)
+"""The tables of `OFFER`, `FIND_BUYERS` and `RIVAL_UNITS`."""
+ANY_ORDER = Statement(
+    "SELECT 1 FROM orders WHERE customer_id = :customer_id AND state NOT IN ('CANCELLED', 'EXPIRED') LIMIT 1"
+)
+"""Whether a customer has an order that was not cancelled and has not expired."""
 LINE_COLUMNS = (
     "line_number",
     "variant",
@@ -146,10 +171,21 @@ LINE_COLUMNS = (
     "fulfilled",
     "cancelled",
     "returned",
+    "tax_minor",
 )
 """Columns of a line, in order. `total_minor` follows from them."""
 INSERT_LINES = RowsInsert(OrderLine, ("order", *LINE_COLUMNS, "total_minor"))
-LINE_CHANGES = ("quantity", "subtotal_minor", "discount_minor", "fulfilled", "cancelled", "returned", "total_minor")
+LINE_CHANGES = (
+    "quantity",
+    "unit_price_minor",
+    "subtotal_minor",
+    "discount_minor",
+    "fulfilled",
+    "cancelled",
+    "returned",
+    "tax_minor",
+    "total_minor",
+)
 """Columns of a line that can change."""
 UPDATE_LINES = Statement(
     build_update(OrderLine, (*LINE_COLUMNS, "total_minor"), changed=LINE_CHANGES, key=("line_number",))
@@ -174,19 +210,21 @@ FIND_LINES_OF_ORDER = Statement(
 
 
 class OrderNote(Table):
-    """A note about an order. Append-only."""
+    """A note about an order, whose text is in `encrypted`. Append-only."""
 
     id = peewee.TextField(primary_key=True)
     order = peewee.ForeignKeyField(Order, index=False)
     content = peewee.TextField()
     actor = peewee.TextField()
     create_time_us = peewee.BigIntegerField()
+    encrypted = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "order_notes"
         indexes = ((("order", "create_time_us", "id"), False), (("create_time_us", "id"), False))
 
 
+FIND_CUSTOMER = Statement("SELECT customer_id FROM orders WHERE id = :order_id")
 FIND_BY_REFERENCE = Statement(
     """
     SELECT requested.value ->> 0, requested.value ->> 1, (

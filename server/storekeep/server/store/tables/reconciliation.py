@@ -25,7 +25,7 @@ LEVELS_AND_MOVED = Statement(
     )
     SELECT places.location_id, places.sku, COALESCE(moved.on_hand, 0), COALESCE(moved.reserved, 0),
            COALESCE(moved.allocated, 0), level.on_hand, level.reserved, level.allocated, level.backorder_limit,
-           level.version, level.update_time_us, level.safety_threshold
+           level.version, level.update_time_us, level.safety_threshold, level.low_stock_threshold
     FROM places
     LEFT JOIN stock_levels AS level ON level.location_id = places.location_id AND level.sku = places.sku
     LEFT JOIN moved ON moved.location_id = places.location_id AND moved.sku = places.sku

@@ -16,7 +16,8 @@ from storekeep.server.store.tables.stock import Location
 class Reservation(Versioned):
     """One reservation; `order_id` is empty unless it was committed to an order; `labels` is JSON.
 
-    No two active reservations with `unique_reference` have the same reference.
+    No two active reservations with `unique_reference` have the same reference. `reference` has its blind index, and
+    `encrypted` the reference itself.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -26,6 +27,7 @@ class Reservation(Versioned):
     expire_time_us = peewee.BigIntegerField()
     labels = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
     unique_reference = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
+    encrypted = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "reservations"
@@ -37,6 +39,9 @@ class Reservation(Versioned):
         )
 
 
+Reservation.add_index(
+    Reservation.index(Reservation.order_id, where=peewee.SQL("order_id <> ''"), name="reservations_order_id")
+)
 Reservation.add_index(
     Reservation.index(Reservation.expire_time_us, where=peewee.SQL("state = 'ACTIVE'"), name="reservations_active")
 )

@@ -22,8 +22,10 @@ RANK_STEP = 2**40
 """The rank of a document is its length times this, plus its id: short titles come first, then old documents."""
 LENGTH_MAX = 4_095
 """The maximum length of a document, for its rank."""
-WORDS_BYTES_MAX = 500_000
-"""The most bytes of the words in one part of a document: PostgreSQL indexes at most 1 MiB of both."""
+TITLE_WORDS_MAX = 2_000
+DETAILS_WORDS_MAX = 4_000
+"""The most words of the title and of the details. They bound the CPU time of a write, to some 20 ms; and
+PostgreSQL indexes at most 1 MiB of both, which none of these has even with words of 64 characters of 1 byte."""
 TITLE, DETAILS = 1, 2
 """The levels of hits: all words are in the title, or some are in the details only."""
 LEVELS = (TITLE, DETAILS)
@@ -70,35 +72,31 @@ class Words:
     length: int
 
 
-def build_words(display_name: str, *, title: Iterable[str], details: Iterable[str]) -> Words:
-    """Cut the texts of a resource into the words of its document.
+def build_words(
+    display_name: str,
+    *,
+    title: Iterable[str],
+    details: Sequence[str],
+    details_words_max: int = DETAILS_WORDS_MAX,
+    share: bool = False,
+) -> Words:
+    """Cut the texts of a resource into the words of its document: as many as fit, in the order of the texts.
 
     Args:
         title: names, numbers and codes, beside the display name.
         details: longer texts.
+        details_words_max: the most words of these.
+        share: whether each of the longer texts gets an equal share of the room, as texts in several languages need.
     """
-    name_words = list_words((display_name,))
-    return Words(
-        _join_words((display_name, *title)),
-        _join_words(details),
-        min(len(name_words), LENGTH_MAX),
-    )
+    name_words = list_words((display_name,), words_max=TITLE_WORDS_MAX)
+    title_words = name_words | list_words(title, words_max=TITLE_WORDS_MAX - len(name_words))
+    parts = [(text,) for text in details if text] if share else [details]
+    words_max = details_words_max // max(len(parts), 1)
+    details_words = {word for part in parts for word in list_words(part, words_max=words_max)}
+    return Words(_join(title_words), _join(details_words), min(len(name_words), LENGTH_MAX))
 
 
-def _join_words(texts: Iterable[str]) -> str:
-    """Return the words of texts, without those of the last texts if all would be longer than `WORDS_BYTES_MAX`."""
-    texts = tuple(texts)
-    joined = " ".join(sorted(list_words(texts)))
-    if len(joined.encode()) <= WORDS_BYTES_MAX:
-        return joined
-    words: set[str] = set()
-    left = WORDS_BYTES_MAX
-    for text in texts:
-        added = list_words((text,)) - words
-        left -= sum(len(word.encode()) + 1 for word in added)
-        if left < 0:
-            break
-        words |= added
+def _join(words: Iterable[str]) -> str:
     return " ".join(sorted(words))
 
 
@@ -136,10 +134,16 @@ class SearchIndex:
             """  # noqa: S608 - the names of tables
         )
         self._clear = Statement(f"INSERT INTO {noun}_search ({noun}_search) VALUES ('delete-all')")  # noqa: S608
+        # The ranks alone are sorted: the texts of a million customers would take 0.9 GB of memory. The limit keeps the
+        # order, which SQLite may omit from a subquery without one.
         self._fill = Statement(
             f"""
             INSERT INTO {noun}_search (rowid, title, details)
-            SELECT length * {RANK_STEP} + id, title, details FROM {documents} ORDER BY 1
+            SELECT sorted.rank, {documents}.title, {documents}.details
+            FROM (
+                SELECT id, length * {RANK_STEP} + id AS rank FROM {documents} ORDER BY rank LIMIT -1
+            ) AS sorted
+            CROSS JOIN {documents} ON {documents}.id = sorted.id
             """  # noqa: S608 - the names of tables
         )
         self._find = Statement(

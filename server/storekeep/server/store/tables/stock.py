@@ -36,7 +36,7 @@ class Location(Deletable):
 class StockLevel(Table):
     """The stock of a SKU at a location. A CHECK constraint prevents overselling, independent of the code.
 
-    `safety_threshold` units are not for sale.
+    `safety_threshold` units are not for sale. `low_stock_threshold` units or fewer left to sell are low stock.
     """
 
     location = peewee.ForeignKeyField(Location, index=False)
@@ -50,6 +50,7 @@ class StockLevel(Table):
     version = peewee.BigIntegerField(default=1)
     update_time_us = peewee.BigIntegerField()
     safety_threshold = peewee.BigIntegerField(constraints=[DEFAULT_0, peewee.Check("safety_threshold >= 0")])
+    low_stock_threshold = peewee.BigIntegerField(constraints=[DEFAULT_0, peewee.Check("low_stock_threshold >= 0")])
 
     class Meta:
         table_name = "stock_levels"
@@ -111,7 +112,7 @@ def compare_movement_sku(operation: str, sku: str, _now_us: int) -> peewee.Expre
     ids = (
         peewee.SQL(f"({BLOCKS} SELECT moved.id FROM blocks CROSS JOIN stock_movements AS moved"),  # noqa: S608 - a constant
         peewee.SQL("WHERE moved.id >> 12 = block AND moved.sku ="),
-        peewee.Value(sku, unpack=False),
+        peewee.Value(sku, converter=False, unpack=False),  # else it is converted to a number, as the id is
         peewee.SQL(")"),
     )
     return peewee.Expression(StockMovement.id, peewee.OP.IN, peewee.NodeList(ids))
@@ -137,6 +138,12 @@ def select_levels_for_sale(*fields: Any, now_us: int) -> Any:
 
 FOR_SALE = "{0}on_hand + {0}backorder_limit - {0}safety_threshold - {0}reserved - {0}allocated"
 """SQL for the units at a level that can be sold. `{0}` is the alias of the table and a dot."""
+UNITS_LEFT = "{0}on_hand - {0}safety_threshold - {0}reserved - {0}allocated"
+"""The same without backorders."""
+TAKEN = (
+    f"taken.location_id, taken.on_hand, {UNITS_LEFT.format('taken.')}, taken.low_stock_threshold, taken.backorder_limit"
+)
+"""The columns of a level that `FIRST_LEVEL` has found."""
 
 
 FIRST_LEVEL = f"""
@@ -151,10 +158,23 @@ stock_levels AS taken ON taken.sku = requested.key AND taken.location_id = (
 """Join with `requested` (SKU, units) for the level that can supply all units of a SKU: at the location `taken_at`, or,
 if that is '', at the first location by priority and stock."""
 LEVELS_WITH_ALL = Statement(
-    f"SELECT requested.key, taken.location_id, taken.on_hand FROM PAIRS(:quantities) AS requested JOIN {FIRST_LEVEL}"  # noqa: S608
+    f"SELECT requested.key, {TAKEN} FROM PAIRS(:quantities) AS requested JOIN {FIRST_LEVEL}"  # noqa: S608
 )
-"""(SKU, location, on hand) of the level that supplies all units of a SKU; no row if no location can. `quantities` is
+"""(SKU, columns `TAKEN`) of the level that supplies all units of a SKU; no row if no location can. `quantities` is
 JSON: SKU -> units."""
+RIVAL_UNITS = Statement(
+    f"""
+    SELECT level.sku, MAX({FOR_SALE.format("level.")})
+    FROM ROWS(:taken) AS given
+    JOIN locations AS chosen ON chosen.id = given.value ->> 1
+    JOIN stock_levels AS level ON level.sku = given.value ->> 0 AND level.location_id <> chosen.id
+    JOIN locations ON locations.id = level.location_id AND locations.priority = chosen.priority
+    WHERE locations.delete_time_us IS NULL
+    GROUP BY level.sku
+    """  # noqa: S608 - the names of columns
+)
+"""(SKU, most sellable units at another location of the same priority) of each chosen level; no row without another
+location. `taken` is a JSON array of (SKU, location)."""
 LEVELS_TO_TAKE_FROM = Statement(
     f"""
     SELECT level.sku, level.location_id, {FOR_SALE.format("level.")} AS units, locations.priority
@@ -167,7 +187,7 @@ LEVELS_TO_TAKE_FROM = Statement(
 )
 """(SKU, location, sellable units, priority) in the order in which stock is taken; at one location, or at all ('')."""
 MOVE_LEVELS = Statement(
-    """
+    f"""
     WITH moved (location_id, sku, on_hand_delta, reserved_delta, allocated_delta) AS MATERIALIZED (
         SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT),
                CAST(value ->> 4 AS BIGINT)
@@ -178,10 +198,11 @@ MOVE_LEVELS = Statement(
         allocated = allocated + moved.allocated_delta, version = version + 1, update_time_us = :now_us
     FROM moved
     WHERE stock_levels.location_id = moved.location_id AND stock_levels.sku = moved.sku
-    RETURNING stock_levels.location_id, stock_levels.sku, on_hand
-    """
+    RETURNING stock_levels.location_id, stock_levels.sku, on_hand, {UNITS_LEFT.format("")}, low_stock_threshold, version
+    """  # noqa: S608 - the names of columns
 )
-"""Add checked amounts to existing levels, each level once; a CHECK constraint still applies. Returns each on_hand."""
+"""Add checked amounts to existing levels, each level once; a CHECK constraint still applies. Returns (location, SKU, on
+hand, units left to sell without a backorder, low stock threshold, version) of each."""
 CLAIM_UNITS = RowsStatement(
     """
     UPDATE stock_levels

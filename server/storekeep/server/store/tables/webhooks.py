@@ -25,6 +25,7 @@ class WebhookEndpoint(Deletable):
     state = peewee.TextField()
     state_reason = peewee.TextField()
     secrets = peewee.TextField()
+    exclude_personal_data = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
 
     class Meta:
         table_name = "webhook_endpoints"
@@ -63,6 +64,17 @@ class WebhookProgress(Table):
         table_name = "webhook_progress"
 
 
+FAILING = (WebhookEndpoint.state == "DISABLED") | (
+    (WebhookEndpoint.state == "ENABLED")
+    & peewee.fn.EXISTS(
+        WebhookProgress.select(peewee.SQL("1")).where(
+            WebhookProgress.endpoint == WebhookEndpoint.id, WebhookProgress.failing_since_us.is_null(is_null=False)
+        )
+    )
+)
+"""Whether events do not arrive: the server disabled the endpoint, or it is enabled and its last attempt failed."""
+
+
 class WebhookDelivery(Table):
     """One event for one endpoint; `sequence` is that of its ledger entry.
 
@@ -91,12 +103,18 @@ class WebhookDelivery(Table):
         indexes = (
             (("endpoint", "create_time_us", "sequence"), False),
             (("create_time_us", "endpoint", "sequence"), False),
-            (("endpoint", "state", "next_attempt_time_us"), False),
             (("endpoint", "state", "resource", "sequence"), False),
             (("state", "create_time_us"), False),
         )
 
 
+WebhookDelivery.add_index(
+    WebhookDelivery.endpoint,
+    WebhookDelivery.state,
+    WebhookDelivery.next_attempt_time_us,
+    WebhookDelivery.sequence,
+    name="webhook_deliveries_due",
+)
 INSERT_SECRET = Statement(
     "INSERT INTO webhook_secrets (endpoint_id, number, sealed_secret) VALUES (:endpoint_id, :number, :sealed_secret)"
 )
@@ -125,9 +143,13 @@ BEHIND = Statement(
     SELECT endpoint_id, event_types FROM webhook_progress JOIN webhook_endpoints ON id = endpoint_id
     WHERE state = 'ENABLED' AND delete_time_us IS NULL
       AND sequence < (SELECT COALESCE(MAX(sequence), 0) FROM audit_entries)
+      AND (
+        SELECT COUNT(*) FROM webhook_deliveries AS pending
+        WHERE pending.endpoint_id = webhook_progress.endpoint_id AND pending.state = 'PENDING'
+      ) <= :pending_max
     """
 )
-"""(id, types) of the endpoints that have events to plan."""
+"""(id, types) of the endpoints that have events to plan, and at most `pending_max` deliveries that wait."""
 LOCK_PROGRESS = Statement(
     """
     SELECT sequence, (
@@ -176,6 +198,7 @@ _FREE = """
       ))
     ORDER BY due.next_attempt_time_us, due.sequence LIMIT :rows_max
 """
+"""In the order of their index: to sort hundreds that were planned at the same time would cost the writer 0.5 ms."""
 CLAIM = Statement(
     f"""
     UPDATE webhook_deliveries SET claim_until_us = :claim_until_us WHERE (endpoint_id, sequence) IN ({_FREE})
@@ -217,7 +240,7 @@ FINISH = Statement(
 )
 FIND_ATTEMPTS = Statement(
     """
-    SELECT first_attempt_time_us, attempts FROM webhook_deliveries
+    SELECT first_attempt_time_us, attempts, resource FROM webhook_deliveries
     WHERE endpoint_id = :endpoint_id AND sequence = :sequence AND state = 'PENDING'
     """
 )
@@ -260,12 +283,13 @@ PURGE_DELIVERIES = Statement(
 )
 OLDEST_PENDING = Statement(
     """
-    SELECT MIN(webhook_deliveries.create_time_us) FROM webhook_deliveries
+    SELECT webhook_deliveries.create_time_us FROM webhook_deliveries
     JOIN webhook_endpoints ON webhook_endpoints.id = endpoint_id
     WHERE webhook_deliveries.state = 'PENDING' AND webhook_endpoints.state = 'ENABLED' AND delete_time_us IS NULL
+    ORDER BY webhook_deliveries.create_time_us LIMIT 1
     """
 )
-"""When the oldest delivery that waits was planned; NULL without one."""
+"""When the oldest delivery that waits was planned; no row without one. The index ends the search at the first."""
 ENDPOINT_SECRETS_AFTER = Statement(
     """
     SELECT endpoint.id, endpoint.secrets, webhook_secrets.number, webhook_secrets.sealed_secret

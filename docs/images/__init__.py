@@ -1,0 +1,1 @@
+"""Screenshots of the console for the documentation, and the program that takes them."""

@@ -1,0 +1,1 @@
+"""Personal data: exports of everything that is stored about one customer."""

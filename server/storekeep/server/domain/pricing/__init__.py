@@ -1,0 +1,1 @@
+"""Pricing: what applies to a basket, and what the basket costs."""

@@ -1,0 +1,23 @@
+"""Lines of an order are pairs of SKU and units; what is none is refused before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from storekeep.client import PlaceOrderLine
+from storekeep.client.order_lines import build_lines
+
+
+def test_pairs_become_lines() -> None:
+    assert build_lines([("A", 2), ("B", 1)], PlaceOrderLine) == [
+        PlaceOrderLine(sku="A", quantity=2),
+        PlaceOrderLine(sku="B", quantity=1),
+    ]
+
+
+@pytest.mark.parametrize("line", ["CHAI-1", "AB", ("A",), ("A", 1, 2), 7, None])
+def test_line_that_is_no_pair_is_refused_with_an_example(line: Any) -> None:
+    with pytest.raises(ValueError, match=r"is not a pair of SKU and units, such as \('"):
+        build_lines([line], PlaceOrderLine)
