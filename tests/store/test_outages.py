@@ -17,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from storekeep.server.store.engine import ATTEMPTS_MAX
-from storekeep.server.store.errors import DeadlinePassed, StorageUnavailable
+from storekeep.server.store.errors import DeadlinePassed, ReadTooExpensive, StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.reads import ReadBounds
@@ -447,9 +447,10 @@ def test_read_ends_with_the_deadline_of_the_call_and_so_does_its_statement(datab
 def test_statement_without_a_deadline_ends_at_the_limit(database):
     short = Limits(pool_size=1, statement_timeout_s=0.3)
     with closing(open_store(database.url, limits=short)) as store:
-        for call in (store.read, store.write):
-            with pytest.raises(StorageUnavailable):
-                call(sleep)
+        with pytest.raises(ReadTooExpensive):
+            store.read(sleep)
+        with pytest.raises(StorageUnavailable):
+            store.write(sleep)
     assert running(database, "pg_sleep(20)") == 0
 
 
