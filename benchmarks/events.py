@@ -28,6 +28,8 @@ AUDIENCES = (1, 10, 100, 1_000)
 FEW, IDLE = 100, 10_000
 """Idle watchers whose memory is compared: the first ones also pay for what all share."""
 END_TIMEOUT_S = 120.0
+FILLING_S = 30.0
+"""One turn of placing the orders whose events are replayed. Each turn starts a process, which takes a second."""
 REPLAY_MAX_S = 600.0
 IDLE_P50_MS = 5.0
 NOMINAL_P99_MS = 50.0
@@ -114,7 +116,7 @@ def measure_events(folder: Path, pace: Pace, *, kept: int) -> Section:
         rate = NOMINAL * _find_rate(shop, pace)
         busy = [_watch_orders(shop, pace, rate=rate) for _ in range(pace.rounds)]
         audiences = {count: _watch_audience(shop, pace, count) for count in AUDIENCES}
-        _place_until(shop, kept, pace)
+        _place_until(shop, kept)
         complete, thin = _replay(shop, kept), _replay(shop, kept, "--omit-content")
     figures = [
         Figure(f"{count:,} watchers", {"events/s": f"{got.per_s:,.0f}", "orders/s": f"{load.per_s:,.0f}"})
@@ -184,11 +186,11 @@ def _watch_audience(shop: Storekeep, pace: Pace, count: int) -> tuple[Watched, L
     return process.read(END_TIMEOUT_S), load
 
 
-def _place_until(shop: Storekeep, kept: int, pace: Pace) -> None:
+def _place_until(shop: Storekeep, kept: int) -> None:
     """Place orders until there are enough events."""
     placed = 0
     while placed < kept:
-        placed += _send(shop, seconds=pace.seconds, rate=0.0).answered
+        placed += _send(shop, seconds=FILLING_S, rate=0.0).answered
 
 
 def _replay(shop: Storekeep, kept: int, *arguments: str) -> Watched:

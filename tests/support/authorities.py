@@ -16,6 +16,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 SERVERS = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENTS = ExtendedKeyUsageOID.CLIENT_AUTH
+CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""The usage of an authority's key: certificates and revocation lists."""
 NOW = datetime.datetime.now(datetime.UTC)
 
 
@@ -41,9 +53,10 @@ def _builder(
     key: ec.EllipticCurvePrivateKey,
     issuer: x509.Name,
     *,
+    signed_by: ec.EllipticCurvePrivateKey,
     ends: datetime.timedelta = datetime.timedelta(days=60),
 ) -> x509.CertificateBuilder:
-    return (
+    return (  # Python 3.13 verifies as RFC 5280 says: without the identifiers of both keys, no certificate is valid
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
         .issuer_name(issuer)
@@ -51,6 +64,8 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW - datetime.timedelta(days=90))
         .not_valid_after(NOW + ends)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signed_by.public_key()), critical=False)
     )
 
 
@@ -58,8 +73,9 @@ def make_authority(folder: Path, name: str) -> Authority:
     """Create an authority and write its certificate as a PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = _builder(name, key, issuer).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    certificate = builder.sign(key, hashes.SHA256())
+    builder = _builder(name, key, issuer, signed_by=key)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    certificate = builder.add_extension(CERTIFICATES, critical=True).sign(key, hashes.SHA256())
     file = folder / f"{name}.pem"
     file.write_bytes(certificate.public_bytes(Encoding.PEM))
     return Authority(certificate, key, file)
@@ -81,7 +97,9 @@ def issue(
     """
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(IPv4Address("127.0.0.1"))])
-    builder = _builder(name, key, by.certificate.subject, ends=ends).add_extension(names, critical=False)
+    builder = _builder(name, key, by.certificate.subject, signed_by=by.key, ends=ends).add_extension(
+        names, critical=False
+    )
     if usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     certificate = builder.sign(by.key, hashes.SHA256())
