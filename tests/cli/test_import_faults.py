@@ -75,6 +75,8 @@ def import_orders(cli: CommandLine, tmp_path: Path, rows: str, *arguments: str, 
         ",DONE-1,1,1.00,ann,2001-05-01,2001-05-02",
         ",DONE-1,1,1,00,ann,2001-05-01,2001-05-02",
         "DONE-1,1,1.00,ann,2001-05-01,2001-05-02",
+        '="{0}",DONE-1,1,1,234.00,ann,2001-05-01,2001-05-02',
+        '="{0}","DONE"-1,1,1.00,ann,2001-05-01,2001-05-02',
     ],
     ids=[
         "cell too many",
@@ -85,6 +87,8 @@ def import_orders(cli: CommandLine, tmp_path: Path, rows: str, *arguments: str, 
         "no order number",
         "no order number, cell too many",
         "first cell missing",
+        "number as a formula, cell too many",
+        "number as a formula, quote",
     ],
 )
 def test_broken_row_leaves_out_its_order_and_no_other(
@@ -281,6 +285,8 @@ SPELLINGS: list[tuple[str | bytes, tuple[str, ...]]] = [
     ("sku,name,name\n{0},Tea,Tea\n", ("--column", "name=sku")),
     ('sku,name\n{0},"NULL"\n', ()),
     ("sku,name\n{0},NULL\n", ("--null", "")),
+    ('sku,name\n="{0}",Tea\n', ()),
+    ('"=""sku""",name,stock\n"=""{0}""",="Tea","=""12"""\n', ()),
 ]
 
 
@@ -311,7 +317,9 @@ def test_file_is_read_as_other_programs_write_it(
             ("--decimal-comma", "--set", "currency=EUR"),
             "not a number such as 1.234,50",
         ),
-        ("sku,name,barcode\nX,Tea,4.00638E+12\n", (), "rounded by a spreadsheet"),
+        ("sku,name,barcode\nX,Tea,4.00638E+12\n", (), "barcode: '4.00638E+12' was rounded by a spreadsheet"),
+        ("sku,name\n4.00638E+12,Tea\n", (), "sku: '4.00638E+12' was rounded by a spreadsheet"),
+        ('sku;name\n="4,00638E+12";Tea\n', ("--delimiter", ";"), "sku: '4,00638E+12' was rounded by a spreadsheet"),
         ("sku,name\nX,NULL\n", (), "name is missing"),
         (b"sku,name\nX,Gr\xfcn\n", (), "--encoding cp1252"),
         ("sku,name,id\nX-1,Tea,x-shared\nX-2,Pot,x-shared\n", (), "line 2 gives products/x-shared 'Tea'"),
@@ -330,6 +338,7 @@ def test_spelling_that_is_not_stated_is_reported(
         ("sku,name\nX,Tea\n".encode("utf-16-le"), (), "--encoding utf-16-le"),
         ("sku,name\nX,Tea\n".encode("utf-16"), ("--encoding", "cp1252"), "byte order mark states utf-16"),
         ("sku,name,sku\nX,Tea,Y\n", (), "names a column twice: sku"),
+        ("SKU,Name\nX,Tea\n", (), "add --column sku=SKU, or"),
         ("sku,name\nX,Tea\n", ("--encoding", "klingon"), "is not an encoding"),
         ("sku,name\nX,Tea\n", ("--encoding", "base64"), "is not an encoding"),
         ("sku,name\nX,Tea\n", ("--format", "amazon"), "formats: shopify-products"),
