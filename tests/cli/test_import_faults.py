@@ -231,6 +231,15 @@ def test_categories_of_any_name_get_an_id_of_their_own(cli: CommandLine, client:
     assert sorted(one.display_name for one in found) == sorted(names)
     assert {f"categories/{mark}-{slug}" for slug in ("cafe", "bath-body", "chai")} <= {one.name for one in found}
     assert count(run_import(cli, "products", file)) == {"unchanged": 14}
+    by_name = write(
+        tmp_path, f"sku,name,category\n{mark}-R,R,categories/{mark}-chai\n{mark}-S,S,categories/{mark}-none\n"
+    )
+    run = run_import(cli, "products", by_name)
+    assert (count(run), get_reason(run)) == (
+        {"created": 1, "failed": 1},
+        f"category: no such category: categories/{mark}-none",
+    )
+    assert client.products.get(f"products/{mark}-R").category == f"categories/{mark}-chai"
 
 
 def test_skus_that_would_share_an_id_get_products_of_their_own(cli: CommandLine, tmp_path: Path) -> None:
