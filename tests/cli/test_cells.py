@@ -22,6 +22,7 @@ from storekeep.client import (
     TaxComponent,
     TaxRate,
     Variant,
+    WebhookDelivery,
     to_money,
 )
 from storekeep.imports.reports import escape_formula, unescape_formula
@@ -53,6 +54,7 @@ def test_cell_shows_each_kind_of_value() -> None:
     assert format_cell(ServiceAccount(disabled=True), "disabled") == "yes"
     assert format_cell(Variant(), "weight_g") == ""
     assert format_cell(Variant(weight_g=0), "weight_g") == "0"
+    assert [format_cell(WebhookDelivery(last_status=code), "last_status") for code in (0, 503)] == ["", "503"]
     assert format_cell(Order(state=OrderState.ValueType(99)), "state") == "99"
     taxes = [TaxComponent(display_name="GST", rate_ppm=50_000), TaxComponent(display_name="QST", rate_ppm=99_750)]
     assert format_cell(TaxRate(components=taxes), "components") == "GST 5 %, QST 9.975 %"

@@ -32,6 +32,7 @@ def one_line(err: str) -> bool:
         (["products", "show"], Exit.USAGE, "missing argument"),
         (["products", "list", "--bogus"], Exit.USAGE, "--bogus"),
         (["products", "list", "--limt", "5"], Exit.USAGE, "no such option: --limt; did you mean --limit? (see "),
+        (["events", "--since=foo"], Exit.USAGE, "after the command, as in: storekeep events list --since (see "),
         (["products", "list", "--page-size", "5"], Exit.USAGE, "no such option: --page-size (see storekeep products"),
         (["orders", "list", "--since"], Exit.USAGE, "option --since needs a value"),
         (["products", "create", "--name"], Exit.USAGE, "option --name needs a value"),

@@ -75,6 +75,8 @@ def import_orders(cli: CommandLine, tmp_path: Path, rows: str, *arguments: str, 
         ",DONE-1,1,1.00,ann,2001-05-01,2001-05-02",
         ",DONE-1,1,1,00,ann,2001-05-01,2001-05-02",
         "DONE-1,1,1.00,ann,2001-05-01,2001-05-02",
+        '="{0}",DONE-1,1,1,234.00,ann,2001-05-01,2001-05-02',
+        '="{0}","DONE"-1,1,1.00,ann,2001-05-01,2001-05-02',
     ],
     ids=[
         "cell too many",
@@ -85,6 +87,8 @@ def import_orders(cli: CommandLine, tmp_path: Path, rows: str, *arguments: str, 
         "no order number",
         "no order number, cell too many",
         "first cell missing",
+        "number as a formula, cell too many",
+        "number as a formula, quote",
     ],
 )
 def test_broken_row_leaves_out_its_order_and_no_other(
@@ -227,6 +231,15 @@ def test_categories_of_any_name_get_an_id_of_their_own(cli: CommandLine, client:
     assert sorted(one.display_name for one in found) == sorted(names)
     assert {f"categories/{mark}-{slug}" for slug in ("cafe", "bath-body", "chai")} <= {one.name for one in found}
     assert count(run_import(cli, "products", file)) == {"unchanged": 14}
+    by_name = write(
+        tmp_path, f"sku,name,category\n{mark}-R,R,categories/{mark}-chai\n{mark}-S,S,categories/{mark}-none\n"
+    )
+    run = run_import(cli, "products", by_name)
+    assert (count(run), get_reason(run)) == (
+        {"created": 1, "failed": 1},
+        f"category: no such category: categories/{mark}-none",
+    )
+    assert client.products.get(f"products/{mark}-R").category == f"categories/{mark}-chai"
 
 
 def test_skus_that_would_share_an_id_get_products_of_their_own(cli: CommandLine, tmp_path: Path) -> None:
@@ -281,6 +294,8 @@ SPELLINGS: list[tuple[str | bytes, tuple[str, ...]]] = [
     ("sku,name,name\n{0},Tea,Tea\n", ("--column", "name=sku")),
     ('sku,name\n{0},"NULL"\n', ()),
     ("sku,name\n{0},NULL\n", ("--null", "")),
+    ('sku,name\n="{0}",Tea\n', ()),
+    ('"=""sku""",name,stock\n"=""{0}""",="Tea","=""12"""\n', ()),
 ]
 
 
@@ -311,7 +326,9 @@ def test_file_is_read_as_other_programs_write_it(
             ("--decimal-comma", "--set", "currency=EUR"),
             "not a number such as 1.234,50",
         ),
-        ("sku,name,barcode\nX,Tea,4.00638E+12\n", (), "rounded by a spreadsheet"),
+        ("sku,name,barcode\nX,Tea,4.00638E+12\n", (), "barcode: '4.00638E+12' was rounded by a spreadsheet"),
+        ("sku,name\n4.00638E+12,Tea\n", (), "sku: '4.00638E+12' was rounded by a spreadsheet"),
+        ('sku;name\n="4,00638E+12";Tea\n', ("--delimiter", ";"), "sku: '4,00638E+12' was rounded by a spreadsheet"),
         ("sku,name\nX,NULL\n", (), "name is missing"),
         (b"sku,name\nX,Gr\xfcn\n", (), "--encoding cp1252"),
         ("sku,name,id\nX-1,Tea,x-shared\nX-2,Pot,x-shared\n", (), "line 2 gives products/x-shared 'Tea'"),
@@ -330,6 +347,7 @@ def test_spelling_that_is_not_stated_is_reported(
         ("sku,name\nX,Tea\n".encode("utf-16-le"), (), "--encoding utf-16-le"),
         ("sku,name\nX,Tea\n".encode("utf-16"), ("--encoding", "cp1252"), "byte order mark states utf-16"),
         ("sku,name,sku\nX,Tea,Y\n", (), "names a column twice: sku"),
+        ("SKU,Name\nX,Tea\n", (), "add --column sku=SKU, or"),
         ("sku,name\nX,Tea\n", ("--encoding", "klingon"), "is not an encoding"),
         ("sku,name\nX,Tea\n", ("--encoding", "base64"), "is not an encoding"),
         ("sku,name\nX,Tea\n", ("--format", "amazon"), "formats: shopify-products"),

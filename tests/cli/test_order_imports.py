@@ -166,7 +166,7 @@ def test_rows_that_are_not_imported_are_told_and_reported_with_their_reasons(
         13: "number is missing",
         14: "left out because lines line 13, which cannot be read, may belong to it",
         15: "DOES_NOT_ADD_UP",
-        17: "order_time",
+        17: "order_date: must be at least",
     }
     assert {line for line, text in expected.items() if text not in reasons(run).get(line, "")} == set()
     assert sorted(reasons(run)) == sorted(expected)

@@ -139,6 +139,10 @@ def test_fulfillments_fit_a_terminal_of_80_columns(server: ServerProcess, shop: 
     first = next(number for number, line in enumerate(lines) if line.startswith(f"{order.name}/"))
     assert "SHIPPED" in lines[first]
     assert f"{order.name}/{lines[first + 1].split()[0]}" == fulfillment.name
+    shown = run_on_terminal(server, "fulfillments", "show", fulfillment.name, columns=80)
+    assert re.search(
+        rf"^name +{order.name}/ *\r?\n +{fulfillment.name.removeprefix(f'{order.name}/')}\b", shown, re.MULTILINE
+    )
 
 
 def test_id_on_a_terminal_of_80_columns_can_be_copied_into_a_command(server: ServerProcess, shop: Shop) -> None:

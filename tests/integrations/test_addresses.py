@@ -42,6 +42,8 @@ REFUSED_URLS = [
     "https://-example.com/",
     "https://%31%32%37.0.0.1/",
     "https://127.0.0.1/",
+    "https://localhost/",
+    "https://receiver.LocalHost/",
     "https://127.1/",
     "https://2130706433/",
     "https://017700000001/",

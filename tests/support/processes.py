@@ -138,6 +138,14 @@ class ServerProcess:
         self.process.kill()
         self.process.wait(timeout=STOP_TIMEOUT_S)
 
+    def signal_until_exit(self) -> int:
+        """Send stop signals until the server ends, and return its exit code."""
+        give_up_s = time.monotonic() + STOP_TIMEOUT_S
+        while self.process.poll() is None and time.monotonic() < give_up_s:
+            self.process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        return self.process.wait(timeout=0)
+
     def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Stop the server; return its exit code."""
         self.process.send_signal(signal.SIGTERM)

@@ -122,6 +122,8 @@ def _exit_with_usage_error(error: typer.TyperException) -> NoReturn:
     option: str = getattr(error, "option_name", "")
     if option and context is not None and context.parent is None and is_shared_option(option):
         text = f"put {option} after the command, as in: storekeep products list {option} ..."
+    elif option and context is not None and (command := _find_command(context.command, option)):
+        text = f"put {option} after the command, as in: {context.command_path} {command} {option}"
     elif option and context is not None and (number := _find_negative_number(option)):
         text = _describe_negative(number, context.command.params)
     elif option and hasattr(error, "possibilities"):
@@ -133,6 +135,12 @@ def _exit_with_usage_error(error: typer.TyperException) -> NoReturn:
     problem = text.removeprefix(NO_OPTION)
     start = problem[0] if problem != text else text[0].lower()
     _exit_with_error(f"{start}{problem[1:].rstrip('.')}{hint}", Exit.USAGE)
+
+
+def _find_command(group: Any, option: str) -> str:
+    """Return the first command of a group that has an option; empty if there is none, or for a command."""
+    commands = getattr(group, "commands", {}).items()
+    return next((name for name, one in commands if any(option in parameter.opts for parameter in one.params)), "")
 
 
 def _find_negative_number(option: str) -> str:

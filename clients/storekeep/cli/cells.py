@@ -29,6 +29,8 @@ PPM_OF_PERCENT = 10_000
 LIMIT_PREFIX = "max_"
 """Beginning of the names of limits, such as the uses of a coupon, of which 0 is none."""
 NO_LIMIT = "no limit"
+LAST_STATUS = "last_status"
+"""The HTTP status of the last reply to a webhook, of which 0 is none."""
 
 
 def format_cell(message: Message, field: str) -> str:
@@ -47,6 +49,8 @@ def format_cell(message: Message, field: str) -> str:
         return ""
     if field.startswith(LIMIT_PREFIX) and value == 0:
         return NO_LIMIT
+    if field == LAST_STATUS and value == 0:
+        return ""
     return _format_one(descriptor, value)
 
 

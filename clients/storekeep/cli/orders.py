@@ -65,6 +65,7 @@ Units = Annotated[
 
 def find_order_name(session: Session, text: str) -> str:
     """Return the resource name of an order given by number, id or name."""
+    text = text.strip()
     order_id = text.removeprefix("orders/")
     if not UUID.fullmatch(order_id):
         terms = " OR ".join(f"number = {quote_text(number)}" for number in dict.fromkeys((text, order_id)))

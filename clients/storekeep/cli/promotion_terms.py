@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from google.protobuf.message import Message
 
 from storekeep.cli.integers import parse_integer
 from storekeep.cli.pairs import parse_amount, parse_labels, split_pair
+from storekeep.cli.sessions import Session
 from storekeep.cli.windows import parse_percentage
 from storekeep.client import (
     ItemSelection,
@@ -75,31 +78,31 @@ MaxDiscount = Annotated[str, typer.Option("--max-discount", help="Maximum discou
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """The values of the options above; an empty text and None stand for an option that is not used."""
+    """The values of the options above: by default those of an option that is not used."""
 
-    percent: str
-    amount: str
-    unit_price: str
-    buy: int | None
-    get: int | None
-    off: str
-    sku: Texts
-    product: Texts
-    category: Texts
-    label: Texts
-    inverted: bool | None
-    bought_sku: Texts
-    bought_category: Texts
-    tier: Texts
-    amount_tier: Texts
-    dearest_first: bool | None
-    max_units: int | None
-    max_discount: str
-    group: Texts
-    min_subtotal: str
-    min_units: int | None
-    min_amount: str
-    first_order: bool | None
+    percent: Percent = ""
+    amount: Amount = ""
+    unit_price: UnitPrice = ""
+    buy: Buy = None
+    get: Get = None
+    off: Off = ""
+    sku: Sku = None
+    product: Product = None
+    category: Category = None
+    label: ItemLabel = None
+    group: Group = None
+    min_subtotal: MinSubtotal = ""
+    min_units: MinUnits = None
+    first_order: FirstOrder = None
+    min_amount: MinAmount = ""
+    inverted: Except = None
+    bought_sku: BoughtSku = None
+    bought_category: BoughtCategory = None
+    tier: Tiers = None
+    amount_tier: AmountTiers = None
+    dearest_first: DearestFirst = None
+    max_units: MaxUnits = None
+    max_discount: MaxDiscount = ""
 
     @property
     def has_value(self) -> bool:
@@ -110,6 +113,22 @@ class Terms:
     def is_empty(self) -> bool:
         """Whether none of the options is used."""
         return all(getattr(self, item.name) in ("", None, []) for item in fields(self))
+
+
+def take_terms(action: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with an option for each of the terms in place of its parameter `terms`."""
+    own = inspect.signature(action, eval_str=True).parameters
+    options = inspect.signature(Terms, eval_str=True).parameters
+
+    @functools.wraps(action)
+    def run(session: Session, **values: Any) -> None:
+        action(session, terms=Terms(**{name: values.pop(name) for name in options}), **values)
+
+    parts = [part for one in own.values() for part in (options.values() if one.name == "terms" else [one])]
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parts[0], *(part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in parts[1:])]
+    )
+    return run
 
 
 def apply_terms(promotion: Promotion, terms: Terms, *, cleared: Iterable[str] = ()) -> None:

@@ -10,35 +10,7 @@ from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.pairs import parse_amount
-from storekeep.cli.promotion_terms import (
-    PARTS,
-    Amount,
-    AmountTiers,
-    BoughtCategory,
-    BoughtSku,
-    Buy,
-    Category,
-    Currency,
-    DearestFirst,
-    Except,
-    FirstOrder,
-    Get,
-    Group,
-    ItemLabel,
-    MaxDiscount,
-    MaxUnits,
-    MinAmount,
-    MinSubtotal,
-    MinUnits,
-    Off,
-    Percent,
-    Product,
-    Sku,
-    Terms,
-    Tiers,
-    UnitPrice,
-    apply_terms,
-)
+from storekeep.cli.promotion_terms import PARTS, Currency, Terms, apply_terms, take_terms
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.cli.windows import End, Start, parse_bound
@@ -89,68 +61,23 @@ def show_promotion(session: Session, name: Name) -> None:
     session.screen.show_message(session.client.promotions.get(to_promotion_name(name)))
 
 
+@take_terms
 def create_promotion(
     session: Session,
     promotion_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
     display_name: Annotated[str, DISPLAY_NAME] = "",
-    percent: Percent = "",
-    amount: Amount = "",
-    unit_price: UnitPrice = "",
-    buy: Buy = None,
-    get: Get = None,
-    off: Off = "",
+    *,
+    terms: Terms,
     currency: Currency = "",
-    sku: Sku = None,
-    product: Product = None,
-    category: Category = None,
-    label: ItemLabel = None,
-    group: Group = None,
-    min_subtotal: MinSubtotal = "",
-    min_units: MinUnits = None,
-    first_order: FirstOrder = None,
-    min_amount: MinAmount = "",
-    inverted: Except = None,
-    bought_sku: BoughtSku = None,
-    bought_category: BoughtCategory = None,
-    tier: Tiers = None,
-    amount_tier: AmountTiers = None,
-    dearest_first: DearestFirst = None,
-    max_units: MaxUnits = None,
     priority: Annotated[int, PRIORITY] = 0,
     coupon: Annotated[bool, COUPON] = False,
     exclusive: Annotated[bool, EXCLUSIVE] = False,
     max_uses: Annotated[int, MAX_USES] = 0,
-    max_discount: MaxDiscount = "",
     budget: Annotated[str, BUDGET] = "",
     start: Start = "",
     end: End = "",
 ) -> None:
     """Create a draft of a promotion."""
-    terms = Terms(
-        percent=percent,
-        amount=amount,
-        unit_price=unit_price,
-        buy=buy,
-        get=get,
-        off=off,
-        sku=sku,
-        product=product,
-        category=category,
-        label=label,
-        inverted=inverted,
-        bought_sku=bought_sku,
-        bought_category=bought_category,
-        tier=tier,
-        amount_tier=amount_tier,
-        dearest_first=dearest_first,
-        max_units=max_units,
-        max_discount=max_discount,
-        group=group,
-        min_subtotal=min_subtotal,
-        min_units=min_units,
-        min_amount=min_amount,
-        first_order=first_order,
-    )
     if not terms.has_value:
         raise typer.BadParameter("give one of --percent, --amount and --unit-price")
     promotion = Promotion(
@@ -169,38 +96,18 @@ def create_promotion(
     session.screen.show_message(promotions.create(promotion, promotion_id=promotion_id, **session.creation_options))
 
 
+@take_terms
 def update_promotion(
     session: Session,
     name: Name,
     display_name: Annotated[str | None, DISPLAY_NAME] = None,
-    percent: Percent = "",
-    amount: Amount = "",
-    unit_price: UnitPrice = "",
-    buy: Buy = None,
-    get: Get = None,
-    off: Off = "",
+    *,
+    terms: Terms,
     currency: Currency = "",
-    sku: Sku = None,
-    product: Product = None,
-    category: Category = None,
-    label: ItemLabel = None,
-    group: Group = None,
-    min_subtotal: MinSubtotal = "",
-    min_units: MinUnits = None,
-    first_order: FirstOrder = None,
-    min_amount: MinAmount = "",
-    inverted: Except = None,
-    bought_sku: BoughtSku = None,
-    bought_category: BoughtCategory = None,
-    tier: Tiers = None,
-    amount_tier: AmountTiers = None,
-    dearest_first: DearestFirst = None,
-    max_units: MaxUnits = None,
     priority: Annotated[int | None, PRIORITY] = None,
     coupon: Annotated[bool | None, COUPON] = None,
     exclusive: Annotated[bool | None, EXCLUSIVE] = None,
     max_uses: Annotated[int | None, MAX_USES] = None,
-    max_discount: MaxDiscount = "",
     budget: Annotated[str, BUDGET] = "",
     start: Start = "",
     end: End = "",
@@ -211,31 +118,6 @@ def update_promotion(
 
     --clear action.FIELD and conditions.FIELD clear a part, such as action.items or conditions.min_subtotal.
     """
-    terms = Terms(
-        percent=percent,
-        amount=amount,
-        unit_price=unit_price,
-        buy=buy,
-        get=get,
-        off=off,
-        sku=sku,
-        product=product,
-        category=category,
-        label=label,
-        inverted=inverted,
-        bought_sku=bought_sku,
-        bought_category=bought_category,
-        tier=tier,
-        amount_tier=amount_tier,
-        dearest_first=dearest_first,
-        max_units=max_units,
-        max_discount=max_discount,
-        group=group,
-        min_subtotal=min_subtotal,
-        min_units=min_units,
-        min_amount=min_amount,
-        first_order=first_order,
-    )
     parts = [path for path in clear or () if path.partition(".")[0] in PARTS and "." in path]
     new, changed = Promotion(currency_code=currency.upper()), list[str]()
     if parts or budget or not terms.is_empty:

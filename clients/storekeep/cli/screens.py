@@ -76,7 +76,7 @@ class Screen:
         elif self._format is OutputFormat.TABLE:
             from storekeep.cli.tables import build_details
 
-            self._print(build_details(message, self._columns))
+            self._print(build_details(message, self._columns, width=self._out.width))
         else:
             self.show_messages([message], columns=[field.name for field in message.DESCRIPTOR.fields])
 

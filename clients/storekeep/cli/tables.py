@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -71,14 +72,14 @@ def build_row_table(
     return table, layout.left_out
 
 
-def build_details(message: Message, columns: Sequence[str] = ()) -> Table:
-    """Return the fields of a message that have a value, one per line.
+def build_details(message: Message, columns: Sequence[str] = (), *, width: int) -> Table:
+    """Return the fields of a message that have a value, one per line, in `width` characters.
 
     Args:
         columns: the fields, which may be nested (default: all).
     """
     if not columns:
-        return _build_all_details(message)
+        return _build_all_details(message, width=width)
     table = _build_label_table()
     for column in columns:
         table.add_row(Text(column.replace("_", " ")), Text(format_path(message, column)))
@@ -94,8 +95,9 @@ def build_fact_table(facts: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def _build_all_details(message: Message) -> Table:
+def _build_all_details(message: Message, *, width: int) -> Table:
     table = _build_label_table()
+    value_width = width - max(len(field.name) for field in message.DESCRIPTOR.fields) - 1
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
         label = Text(field.name.replace("_", " "))
@@ -105,9 +107,10 @@ def _build_all_details(message: Message) -> Table:
             if message.HasField(field.name):
                 table.add_row(label, Text(format_any(value, indent=2)))
         elif _is_resource(field, message):
-            table.add_row(label, _build_all_details(value))
+            table.add_row(label, _build_all_details(value, width=value_width))
         elif text := format_cell(message, field.name):
-            table.add_row(label, Text(text))
+            fits = cell_len(text) <= value_width
+            table.add_row(label, Text(text if fits else break_cell(text, column=field.name)))
     return table
 
 

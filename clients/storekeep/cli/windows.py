@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from storekeep.cli.times import parse_time
 from storekeep.client import to_timestamp
+from storekeep.imports.spellings import ISO
 
 PPM_PER_PERCENT = 10_000
 Start = Annotated[str, typer.Option("--start", metavar="TIME", help="When it begins to apply: a date or a time.")]
@@ -30,11 +30,11 @@ def parse_percentage(text: str, *, maximum: int) -> int:
     Raises: typer.BadParameter.
     """
     try:
-        ppm = Decimal(text.removesuffix("%")) * PPM_PER_PERCENT
+        ppm = ISO.parse_decimal(text.removesuffix("%")) * PPM_PER_PERCENT
         if not 0 <= ppm <= maximum * PPM_PER_PERCENT:
             raise typer.BadParameter(f"{text!r} must be a percentage from 0 to {maximum}")
         if ppm != int(ppm):
             raise typer.BadParameter(f"{text!r} has more than four decimal digits")
-    except (InvalidOperation, OverflowError, ValueError):
+    except ValueError:
         raise typer.BadParameter(f"{text!r} must be a percentage such as 9.5") from None
     return int(ppm)

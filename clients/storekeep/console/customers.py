@@ -10,7 +10,7 @@ from storekeep.console.requests import Inputs, Reply, Request, Route, quote_filt
 READ, WRITE, PERSONAL = "customers.read", "customers.write", "customers.personal.read"
 FIELDS = (
     FormField("display_name", "Name"),
-    FormField("email", "E-mail"),
+    FormField("email", "Email"),
     FormField("phone", "Phone"),
     FormField("company", "Company"),
     FormField("tax_id", "Tax id"),

@@ -31,7 +31,7 @@ HISTORY_MAX = 200
 FULFILLMENTS_MAX = 100
 OPEN_STATES = ("PLACED", "CONFIRMED", "PARTIALLY_FULFILLED")
 FIELDS = (
-    FormField("email", "E-mail"),
+    FormField("email", "Email"),
     FormField("phone", "Phone"),
     FormField("language_code", "Language", hint="a tag such as de; empty: the server's"),
     FormField("external_reference", "External reference"),

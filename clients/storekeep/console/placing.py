@@ -59,7 +59,7 @@ LABELS: Mapping[str, str] = {
     "shipping": "Shipping cost",
     "location": "Ship from",
     **{f"address.{item.name}": item.label for item in ADDRESS_FIELDS},
-    "email": "E-mail",
+    "email": "Email",
     "external_reference": "Your reference",
     "note": "Note",
     "labels": "Labels",
@@ -100,7 +100,7 @@ def find_customer(request: Request, text: str) -> str:
     exact = [one for one in found if text.casefold() in (one.email.casefold(), one.display_name.casefold())]
     matches = exact if len(exact) == 1 else found
     if not matches:
-        known = "id, the name or the e-mail address" if request.session.may(PERSONAL) else "id"
+        known = "id, the name or the email address" if request.session.may(PERSONAL) else "id"
         raise BadRequest(f"No customer has the {known} {text!r}.", status=404, field="customer")
     if len(matches) > 1:
         raise SeveralCustomers(matches)

@@ -45,7 +45,7 @@ BATCH_ITEM = re.compile(r"^requests\[[0-9]+\]: ")
 """What the message of an error begins with that is about one item of a batch."""
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 NO_WORD = re.compile(r"\S*[/@_0-9]")
-"""A first word that is a resource name, an e-mail address or a SKU: it is written as it is, also in a sentence."""
+"""A first word that is a resource name, an email address or a SKU: it is written as it is, also in a sentence."""
 
 
 @dataclass(frozen=True)

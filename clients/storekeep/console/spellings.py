@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -23,6 +23,7 @@ from storekeep.client import (
     to_timestamp,
 )
 from storekeep.client.money import split_currency
+from storekeep.imports.spellings import ISO
 
 PPM_PER_PERCENT = 10_000
 WHOLE = re.compile(r"[0-9]{1,12}")
@@ -83,10 +84,10 @@ def format_plain_amount(money: Money) -> str:
 def parse_percentage(text: str) -> int:
     """Return a percentage such as `9.975` in millionths. Raises: ValueError."""
     try:
-        ppm = Decimal(text.strip().removesuffix("%").strip()) * PPM_PER_PERCENT
+        ppm = ISO.parse_decimal(text.strip().removesuffix("%").strip()) * PPM_PER_PERCENT
         if not ppm.is_finite() or abs(ppm) > 10**9 or ppm != int(ppm):
             raise ValueError
-    except (InvalidOperation, ValueError):
+    except ValueError:
         raise ValueError(f"{text!r} is not a percentage such as 9.5, with at most four decimals") from None
     return int(ppm)
 

@@ -8,7 +8,7 @@ from storekeep.console.listings import fetch, fetch_part, show_list
 from storekeep.console.requests import Inputs, Reply, Request, Route, quote_segment
 
 SESSIONS_MAX = 50
-INPUTS = Inputs({"display_name": "Name", "email": "E-mail"})
+INPUTS = Inputs({"display_name": "Name", "email": "Email"})
 
 
 def show_users(request: Request) -> Reply:

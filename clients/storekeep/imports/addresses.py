@@ -38,6 +38,6 @@ def read_address(values: Values) -> Address | None:
         address_lines=filter(None, lines),
         locality=values.text("city") or "",
         administrative_area=values.text("region") or "",
-        postal_code=values.text("postal_code") or "",
+        postal_code=values.code("postal_code") or "",
         region_code=parse_region_code(country),
     )

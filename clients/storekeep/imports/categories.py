@@ -26,6 +26,8 @@ TARGETS = (
 )
 FIELDS = ("display_name", "description", "parent_category")
 """The fields that an update can change."""
+COLLECTION = to_category_name("")
+"""What the resource names of categories begin with."""
 
 
 class CategoryImporter:
@@ -111,14 +113,16 @@ class CategoryIndex:
         self._by_name: dict[str, Category] = {}
 
     def find_or_create(self, text: str) -> str | InvalidCell:
-        """Return the resource name of a category given by id or name. Create it if it does not exist.
+        """Return the resource name of a category given by id, name or resource name. Create it if it does not exist.
 
         If it cannot be used or created, return the error for the rows that name it. In a dry run, return an empty
         string for a category that would be created.
         """
         if not self._loaded:
             self._load()
-        category = self._by_id.get(text, self._by_name.get(_fold(text)))
+        category = self._by_id.get(text.removeprefix(COLLECTION), self._by_name.get(_fold(text)))
+        if category is None and text.startswith(COLLECTION):
+            return InvalidCell(f"category: no such category: {text}")
         if category is None:
             created = self._create(text)
             if isinstance(created, InvalidCell):
@@ -132,7 +136,7 @@ class CategoryIndex:
         """Load all categories. Existing ones take precedence over deleted ones of the same name."""
         categories = list(self._client.categories.list(page_size=1000, show_deleted=True))
         for category in sorted(categories, key=lambda one: one.HasField("delete_time")):
-            self._add(category, category.name.removeprefix(to_category_name("")))
+            self._add(category, category.name.removeprefix(COLLECTION))
         self._loaded = True
 
     def _add(self, category: Category, category_id: str) -> None:

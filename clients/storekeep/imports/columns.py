@@ -5,6 +5,8 @@ A column with the name of a target, such as `label.season`, is mapped to it unle
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,6 +25,7 @@ INTEGER_MAX = 10**9
 
 TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y"})
 FALSE_WORDS = frozenset({"0", "false", "f", "no", "n"})
+_ROUNDED = re.compile(r"[0-9](?:[.,][0-9]+)?[eE][+][0-9]+")
 
 
 class InvalidMapping(Exception):
@@ -63,6 +66,14 @@ class Values:
         if value is None:
             raise InvalidCell(f"{target} is missing")
         return value
+
+    def code(self, target: str) -> str | None:
+        """Return the value of which each digit counts, such as a phone number, or None if it is absent.
+
+        Raises: InvalidCell.
+        """
+        value = self.by_target.get(target)
+        return None if value is None else check_code(value, target=target)
 
     def integer(self, target: str) -> int | None:
         """Return the value as a non-negative integer, or None if it is absent.
@@ -205,6 +216,16 @@ class Columns:
         return Values(row.line, {**self._constants, **cells}, self._spelling)
 
 
+def check_code(value: str, *, target: str) -> str:
+    """Return a value of which each digit counts, such as a SKU.
+
+    Raises: InvalidCell for a number as spreadsheets shorten it, such as 4.00638E+12, which other values become as well.
+    """
+    if _ROUNDED.fullmatch(value):
+        raise InvalidCell(f"{target}: {value!r} was rounded by a spreadsheet, so its digits are lost")
+    return value
+
+
 def list_needed_columns(
     targets: Iterable[Target], *, mapped: Mapping[str, str], constants: Collection[str]
 ) -> frozenset[str]:
@@ -247,7 +268,8 @@ def read_columns(
         raise InvalidMapping(f"line {reader.header_line}: the header names a column twice: {', '.join(repeated)}")
     for field in targets:
         if field.required and field.name not in {*sources, *constants}:
-            ways = f"--column {field.name}=HEADER, or --set {field.name}=VALUE for all rows"
+            column = next((name for name in header if name.casefold().replace(" ", "_") == field.name), "HEADER")
+            ways = f"--column {field.name}={shlex.quote(column)}, or --set {field.name}=VALUE for all rows"
             problem = f"no column is mapped to {field.name}: add {ways}"
             raise InvalidMapping(problem + suggest_delimiter(header))
     positions = {target: header.index(source) for target, source in sources.items() if source in header}

@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 
-from storekeep.imports.columns import InvalidCell
+from storekeep.imports.columns import InvalidCell, check_code
 from storekeep.imports.letters import LETTERS
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -21,7 +21,7 @@ def parse_id(value: str, *, target: str) -> str:
 
     Raises: InvalidCell.
     """
-    if not ID.fullmatch(value):
+    if not ID.fullmatch(check_code(value, target=target)):
         raise InvalidCell(f"{target}: {value!r} is not an id: 1 to 63 letters, digits and _.-, first a letter or digit")
     return value
 
@@ -31,7 +31,7 @@ def parse_sku(value: str) -> str:
 
     Raises: InvalidCell.
     """
-    if not SKU.fullmatch(value):
+    if not SKU.fullmatch(check_code(value, target="sku")):
         rule = "1 to 64 letters, digits and _.+-, first a letter or digit"
         raise InvalidCell(f"sku: {value!r} is not a SKU: {rule}; --sku-map FILE.csv makes one and keeps the pair")
     return value

@@ -6,7 +6,6 @@ of a row are first made as a dry run, so that a rejected row changes nothing and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,7 +48,6 @@ BATCH_ROUNDS = 2
 PRODUCT_MASK = ("display_name", "description", "category", "labels")
 VARIANT_MASK = ("display_name", "options", "prices", "tax_class", "weight_g", "barcode", "quantity_rules")
 """The fields that updates change."""
-_ROUNDED_BARCODE = re.compile(r"[0-9](?:[.,][0-9]+)?[eE][+][0-9]+")
 
 TARGETS = (
     Target("sku", "SKU: 1 to 64 letters, digits and _.+-", required=True),
@@ -171,7 +169,7 @@ class ProductImporter:
             price=_read_price(values),
             tax_class=values.text("tax_class"),
             weight_g=values.integer("weight_g"),
-            barcode=_read_barcode(values),
+            barcode=values.code("barcode"),
             quantity_rules={rule: limit for rule in QUANTITY_RULES if (limit := values.integer(rule)) is not None},
             discontinued=values.boolean("discontinued"),
             draft=values.boolean("draft"),
@@ -364,13 +362,6 @@ def _choose_ids(items: Sequence[ProductItem], variants: Mapping[str, Variant]) -
             ids[item.sku] = add_suffix(make_slug(item.sku), item.sku) if product_id in made else product_id
             made.add(ids[item.sku])
     return ids
-
-
-def _read_barcode(values: Values) -> str | None:
-    barcode = values.text("barcode")
-    if barcode is not None and _ROUNDED_BARCODE.fullmatch(barcode):
-        raise InvalidCell(f"barcode: {barcode!r} was rounded by a spreadsheet, so its digits are lost")
-    return barcode
 
 
 def _get_category(item: ProductItem, existing: ExistingResources) -> str | None:

@@ -19,7 +19,7 @@ RECORD_CHARS_MAX = 1_000_000
 """Maximum lines and characters of one record, which bound the search for a closing quote."""
 
 _QUOTED = re.compile(r'([^"]*+(?:""[^"]*+)*+)"')
-_SPLIT_QUOTES = str.maketrans("", "", '"')
+_SPLIT_QUOTES = re.compile('=?"+')
 
 
 class FileUnreadable(Exception):
@@ -116,7 +116,7 @@ class RecordReader:
                     raise _InvalidQuotes(f"a quote is not closed within {RECORD_LINES_MAX:,} lines")
         except _InvalidQuotes as error:
             self.reread_rest(Record(number, (), rest=rest))
-            cells = [cell.translate(_SPLIT_QUOTES).strip() for cell in first.split(self._delimiter)]
+            cells = [_SPLIT_QUOTES.sub("", cell).strip() for cell in first.split(self._delimiter)]
             return BrokenRecord(number, f"not CSV: {error}", cells)
 
     def _next_line(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ ARCHIVES = (
 )
 """First bytes of files that people take for CSV files, and what to do about them."""
 _UNDECODED = "\udc80"
+_TEXT_FORMULA = re.compile(r'="((?:[^"]|"")*)"')
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class RowReader:
         for number, record in enumerate(self._source, start=1):
             if isinstance(record, BrokenRecord):
                 broken = broken or record
-            elif header := [name.strip() for name in record.cells]:
+            elif header := [_read_cell(name) for name in record.cells]:
                 found = record.line + self._lines_skipped, header
                 if needed.issubset(header):
                     return self._check_header(*found)
@@ -189,13 +191,15 @@ class RowReader:
             if record.rest and all(self._is_row(text) for text in record.rest):
                 self._records.reread_rest(record)
                 first_cells = [cell.strip(' "\r\n') for cell in record.cells[0].splitlines()[:1]]
-                return BadRow(line, "not CSV: a quote is not closed", [*record.cells, *first_cells], None)
+                return BadRow(
+                    line, "not CSV: a quote is not closed", [*map(_read_cell, record.cells), *first_cells], None
+                )
             reason = f"{len(record.cells)} cells, but the header has {width}"
-            return BadRow(line, reason, [cell.strip() for cell in record.cells], len(record.cells) - width)
-        values = [(name, unescape_formula(cells[index].strip()), index in quoted) for index, name in self._names]
+            return BadRow(line, reason, [_read_cell(cell) for cell in record.cells], len(record.cells) - width)
+        values = [(name, _read_cell(cells[index]), index in quoted) for index, name in self._names]
         if undecoded := [name for name, value, _ in values if _has_undecoded_bytes([value])]:
             reason = f"in column {', '.join(undecoded)}: not {self._encoding_hint}"
-            return BadRow(line, reason, [cell.strip() for cell in cells])
+            return BadRow(line, reason, [_read_cell(cell) for cell in cells])
         absent = self._layout.absent
         return Row(line, {name: value for name, value, plain in values if value and (plain or value not in absent)})
 
@@ -227,6 +231,13 @@ class _PrefixedLines:
         """Return the next line with its end, or an empty string at the end of the file."""
         prefix, self._prefix = self._prefix, ""
         return prefix or self._text.readline(size)
+
+
+def _read_cell(text: str) -> str:
+    """Return the value of a cell, which may be a formula of a text, such as `="00123"`, or escaped as in a report."""
+    cell = text.strip()
+    formula = _TEXT_FORMULA.fullmatch(cell)
+    return formula[1].replace('""', '"').strip() if formula else unescape_formula(cell)
 
 
 def check_encoding(encoding: str) -> str:

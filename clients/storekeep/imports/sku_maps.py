@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from storekeep.imports.columns import InvalidCell
+from storekeep.imports.columns import InvalidCell, check_code
 from storekeep.imports.ids import SKU, make_sku, parse_sku
 from storekeep.imports.records import FileUnreadable
 from storekeep.imports.reports import escape_formula
@@ -52,6 +52,7 @@ class SkuMap:
         return sku
 
     def _make(self, text: str) -> str:
+        check_code(text, target="sku")
         if len(text) > THEIRS_CHARS_MAX:
             raise InvalidCell(f"sku: more than {THEIRS_CHARS_MAX} characters")
         sku = make_sku(text)

@@ -106,7 +106,7 @@ def _run(command: Callable[[LoadedSettings, argparse.Namespace], int], args: arg
 
 COMMANDS: dict[str, Command] = {
     "serve": Command(
-        "Serve gRPC. SIGTERM or Ctrl-C shuts down gracefully, a second one at once. SIGHUP reloads the settings.",
+        "Serve gRPC. SIGTERM or Ctrl-C shuts down gracefully, a later one at once. SIGHUP reloads the settings.",
         "STOREKEEP_LISTEN=127.0.0.1:50051 storekeep-server serve",
         "serving.run_serve",
         (

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from storekeep.cli.imports.cancellations import cancel_units
 from storekeep.cli.imports.orders import (
     LINES_MAX,
+    TARGETS,
     BuiltOrder,
     Line,
     Rules,
@@ -35,6 +36,7 @@ from storekeep.client import (
     WriteOptions,
 )
 from storekeep.imports.columns import Columns, InvalidCell
+from storekeep.imports.field_names import name_options
 from storekeep.imports.rows import AnyRow, BadRow, Row, SkippedRow
 
 BATCH_ORDERS_MAX = 100
@@ -48,6 +50,7 @@ IMPORTED = OrderImportOutcome.ORDER_IMPORT_OUTCOME_IMPORTED
 ALREADY_THERE = OrderImportOutcome.ORDER_IMPORT_OUTCOME_ALREADY_THERE
 REFUSED = OrderImportOutcome.ORDER_IMPORT_OUTCOME_REFUSED
 PROBLEM_PREFIX = "ORDER_IMPORT_PROBLEM_"
+TARGET_NAMES = {target.name: target.name for target in TARGETS}
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,8 @@ class OrderRun:
             results = self._client.orders.import_orders(orders, taken_units=taken, **self._write_options)
         except InvalidRequest as error:
             if len(batch) == 1:
-                return [OrderResult(batch[0].number, batch[0].rows, REFUSED, str(error))]
+                reason = name_options(str(error), TARGET_NAMES)
+                return [OrderResult(batch[0].number, batch[0].rows, REFUSED, reason)]
             return [result for prepared in batch for result in self._send_batch([prepared])]
         self._taken.add(results)
         return [_to_order_result(prepared, result) for prepared, result in zip(batch, results, strict=True)]

@@ -20,7 +20,7 @@ from storekeep.client import HistoricOrder, HistoricOrderLine, HistoricTax, Mone
 from storekeep.client.names import to_customer_name, to_location_name
 from storekeep.imports.addresses import TARGETS as ADDRESS_TARGETS
 from storekeep.imports.addresses import read_address
-from storekeep.imports.columns import InvalidCell, Target, Values
+from storekeep.imports.columns import InvalidCell, Target, Values, check_code
 from storekeep.imports.ids import parse_id
 from storekeep.imports.sku_maps import SkuMap
 
@@ -160,7 +160,7 @@ def read_number(values: Values) -> str:
 
 def check_number(number: str, *, target: str) -> str:
     """Return `number` if it is a valid order number. Raises: InvalidCell."""
-    if not _NUMBER.fullmatch(number):
+    if not _NUMBER.fullmatch(check_code(number, target=target)):
         raise InvalidCell(f"{target}: {number!r} is not an order number: 1 to 64 printable ASCII characters, no spaces")
     return number
 
@@ -246,7 +246,7 @@ def build_order(lines: Sequence[Line], *, order_cells: OrderCells | None) -> Bui
         shipping=_to_money_message(shipping, target="shipping", currency=currency),
         ship_time=_to_timestamp(max(shipped)) if shipped else None,
         carrier=_read_text(values, "carrier"),
-        tracking_number=_read_text(values, "tracking_number"),
+        tracking_number=check_code(_read_text(values, "tracking_number"), target="tracking_number"),
         shipping_address=read_address(values),
         note=_read_text(values, "note"),
         location=to_location_name(parse_id(location, target="location"))

@@ -18,6 +18,9 @@ DEFAULT_PORT = 443
 URL_LENGTH_MAX = 2_000
 _URL = re.compile(r"https://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})(?::([0-9]{1,5}))?(/[!-~]*)?", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_LOCALHOST = re.compile(r"(?:.+\.)?localhost", re.IGNORECASE)
+"""Names of this host (RFC 6761), which are not looked up."""
+LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*", re.ASCII)
 _PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
 """The global unicast addresses. All embedded IPv4 addresses but 6to4 and Teredo are outside: mapped and compatible
@@ -102,9 +105,10 @@ class AddressRules:
             raise TargetRefused("use an absolute URL such as https://example.com/hooks, without user name or fragment")
         port = DEFAULT_PORT if match[2] is None else int(match[2])
         if not 0 < port < 65_536 or (self.ports and port not in self.ports):
-            raise TargetRefused("the port is not allowed")
+            allowed = " or ".join(map(str, sorted(self.ports))) or "from 1 to 65535"
+            raise TargetRefused(f"the port must be {allowed}")
         host = match[1].strip("[]")
-        address = _parse_literal(host, bracketed=match[1].startswith("["))
+        address = LOOPBACK if _LOCALHOST.fullmatch(host) else _parse_literal(host, bracketed=match[1].startswith("["))
         if address is not None:
             self.check_address(address)
         return Target(host, port)

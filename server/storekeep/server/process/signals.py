@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from storekeep.server.domain.keys.encryption import DecryptionFailed
@@ -25,6 +26,9 @@ GC_THRESHOLD = 20_000
 """Net allocations before Python collects cycles."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
+STOP_MERGE_S = 1.0
+"""Seconds after the first stop signal in which others are the same request: `timeout` signals a process and then its
+group, and `make` its children, so that a server gets two. It must not end without its drain."""
 IGNORED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals that end a process by default, and that tools send to servers that give them a meaning."""
 STARTUP_ERRORS = (
@@ -105,20 +109,26 @@ def receive_signals(handlers: Mapping[int, Callable[[int], None]]) -> None:
     threading.Thread(target=receive, name="signals", daemon=True).start()
 
 
-def stop_on_signals(logs: Logs, *, on_hangup: Callable[[threading.Event], None] | None = None) -> threading.Event:
-    """Return an event that the first signal sets. The second signal writes the log and ends the process at once.
+def stop_on_signals(
+    logs: Logs, *, merge_s: float = STOP_MERGE_S, on_hangup: Callable[[threading.Event], None] | None = None
+) -> threading.Event:
+    """Return an event that the first signal sets. One after `merge_s` writes the log and ends the process.
 
     Args:
-        logs: written before the second signal ends the process.
+        logs: written before a later signal ends the process.
         on_hangup: called with the event on SIGHUP; None if the process ignores that.
     """
     stop = threading.Event()
+    merged_until_s = 0.0
 
     def on_signal(number: int) -> None:
-        if stop.is_set():
+        nonlocal merged_until_s
+        if not stop.is_set():
+            merged_until_s = time.monotonic() + merge_s
+            stop.set()
+        elif time.monotonic() >= merged_until_s:
             logs.close()
             os._exit(128 + number)
-        stop.set()
 
     handlers: dict[int, Callable[[int], None]] = dict.fromkeys(map(int, STOP_SIGNALS), on_signal)
     if on_hangup is not None:

@@ -27,7 +27,7 @@ from storekeep.server.process.console import (
     write_admin_key,
 )
 from storekeep.server.process.reloads import is_terminal_closed, reload_settings
-from storekeep.server.process.signals import SIGNALS, STOP_SIGNALS, ignore_unused_signals
+from storekeep.server.process.signals import SIGNALS, STOP_MERGE_S, STOP_SIGNALS, ignore_unused_signals
 from storekeep.server.runtime.ports import reserve_port
 from storekeep.server.runtime.setting_names import PREFIX
 from storekeep.server.store.locks import lock
@@ -137,6 +137,7 @@ class Supervisor:
         self._to_replace: deque[Slot] = deque()
         self._state_lock = threading.Lock()
         self._stopping = False
+        self._merged_until_s = 0.0
         self._signals = SignalQueue(HANDLED_SIGNALS)
         self._polled_s = time.monotonic()
 
@@ -234,11 +235,14 @@ class Supervisor:
         return self._settings.drain_notice_s + self._settings.drain_s + EXIT_MARGIN_S
 
     def _stop(self, number: int) -> None:
-        """Drain all workers. The second call ends the workers and this process at once."""
+        """Drain all workers. Another call after `STOP_MERGE_S` ends the workers and this process at once."""
         if self._stopping:
-            self._exit_at_once(128 + number)
+            if time.monotonic() >= self._merged_until_s:
+                self._exit_at_once(128 + number)
+            return
         log.info("stopping", extra={"workers": len(self._slots)})
         self._stopping = True
+        self._merged_until_s = time.monotonic() + STOP_MERGE_S
         self._to_replace.clear()
         for process in self._processes():
             process.drain(within_s=self._exit_timeout_s)

@@ -69,7 +69,7 @@ def run_worker(start: StartWorker, control: Control) -> None:
         lock_file=folder.path / LOG_TURNS_FILE,
         worker=start.number,
     )
-    stop = stop_on_signals(logs)
+    stop = stop_on_signals(logs, merge_s=0)  # the supervisor, which alone signals this process group, has merged them
     app = App(settings, logs=logs, worker=Worker(start.number, folder, f"{start.number}.{os.getpid()}"))
     freeze_gc()
     try:
