@@ -9,7 +9,7 @@ import pytest
 from storekeep.client import IllegalState, PriceChanged, Storekeep, UnitsNotOpen
 from storekeep.server.domain.money import spread_amount
 from tests.support.shops import MAIN
-from tests.support.tills import Till, make_money, minor, read_receipt
+from tests.support.tills import Receipt, Till, make_money, minor, read_receipt
 
 NET_TAXES = [
     ([(123, 1)], "20", 148),  # vendure: order-calculator.spec.ts
@@ -18,7 +18,19 @@ NET_TAXES = [
     ([(4594, 1)], "10", 4594 + 459),  # sylius: rounding_taxes_on_order_item_level.feature
     ([(1010, 10)], "23", 12423),  # sylius: rounding_taxes_on_order_item_level.feature
     ([(1000, 1)], "10", 1100),  # spree: tax_provider/internal_spec.rb
+    ([(999, 1)], "20", 999 + 200),  # woocommerce: tax.php, which keeps 1.998
+    ([(1000, 3)], "5", 3150),  # spree: default_tax_spec.rb
+    ([(1000, 3), (1000, 3)], "5", 6300),  # spree: default_tax_spec.rb
 ]
+GROSS_TAXES = [
+    (999, 1, 0, "20", 167),  # woocommerce: tax.php, which keeps 1.665
+    (1000, 3, 0, "5", 143),  # spree: default_tax_spec.rb
+    (1000, 3, 100, "5", 138),  # spree: default_tax_spec.rb
+    (850, 50, 0, "7", 2780),  # spree: default_tax_spec.rb
+    (850, 50, 4000, "7", 2519),  # spree: default_tax_spec.rb
+]
+NET_MUGS = {"shirt": 1000, "symfony": 5605, "php": 5604}
+GROSS_MUGS = {"shirt": 1000, "symfony": 5695, "php": 5690}
 
 
 # -- tax
@@ -28,6 +40,24 @@ NET_TAXES = [
 def test_net_prices_give_the_published_total(till: Till, items: list[tuple[int, int]], rate: str, total: int) -> None:
     lines = [(till.sku(price), units) for price, units in items]
     assert till.buy(*lines, shipping_address=till.zone(standard=rate)).total == total
+
+
+@pytest.mark.parametrize(("price", "units", "off", "rate", "tax"), GROSS_TAXES)
+def test_gross_prices_contain_the_published_tax(
+    gross_till: Till, price: int, units: int, off: int, rate: str, tax: int
+) -> None:
+    sku = gross_till.sku(price)
+    if off:
+        gross_till.promote(sku, off=off)
+    basket = gross_till.buy((sku, units), shipping_address=gross_till.zone(standard=rate))
+    assert (basket.tax, basket.total) == (tax, price * units - off)
+
+
+def test_compound_tax_on_net_and_in_gross_prices(till: Till, gross_till: Till) -> None:
+    """woocommerce: tax.php: 5.00 and 8.925; 4.3889 and 7.8341."""
+    for one, taxes in ((till, [500, 893]), (gross_till, [439, 783])):
+        address = one.zone(standard=("5", "8.5 compound"))
+        assert one.buy((one.sku(10000), 1), shipping_address=address).components == [taxes]
 
 
 def test_gross_line_and_gross_shipping(gross_till: Till) -> None:
@@ -73,6 +103,78 @@ def test_tax_on_shipping_rounds_on_its_own(till: Till) -> None:
     """taxjar-ruby: taxes.json."""
     basket = till.buy((till.sku(1500), 1), shipping=make_money(150), shipping_address=till.zone(standard="7"))
     assert (basket.taxes, basket.shipping[1], basket.tax) == ([105], 11, 116)
+
+
+@pytest.mark.parametrize(
+    ("fee", "rates", "total", "tax"),
+    [
+        (5106, {"ship": "10"}, 6055, 460),
+        (5104, {"ship": "10"}, 6053, 459),
+        (5104, {"ship": "10", "standard": "23"}, 6283, 689),
+    ],
+    ids=str,
+)
+def test_tax_on_discounted_shipping(till: Till, fee: int, rates: dict[str, str], total: int, tax: int) -> None:
+    """sylius: applying_correct_taxes_for_order_with_discount_for_shipping.feature."""
+    sku, method = till.sku(1000), till.method({"amount": make_money(fee)}, tax_class="ship")
+    till.promote(percent="10", with_target="SHIPPING", conditions={"items": {"skus": [sku]}})
+    basket = till.buy((sku, 1), shipping_method=method, shipping_address=till.zone(**rates))
+    assert (basket.total, basket.tax) == (total, tax)
+
+
+# -- tax on what discounts leave
+
+
+def buy_mugs(till: Till, prices: dict[str, int], units: dict[str, int], *, target: str, **offs: int) -> Receipt:
+    """Buy shirts at 23 % and mugs at 10 %, with an amount off for each of `offs` that the basket contains."""
+    skus = {name: till.sku(price, tax_class="shirts" if name == "shirt" else "mugs") for name, price in prices.items()}
+    for name, off in offs.items():
+        chosen = [skus[name]] if target == "UNITS" else []
+        till.promote(*chosen, off=off, with_target=target, conditions={"items": {"skus": [skus[name]]}})
+    lines = [(skus[name], count) for name, count in units.items()]
+    return till.buy(*lines, shipping_address=till.zone(shirts="23", mugs="10"))
+
+
+@pytest.mark.parametrize(
+    ("units", "offs", "total", "tax"),
+    [
+        ({"symfony": 1}, {}, 5055, 460),
+        ({"php": 1}, {}, 5053, 459),
+        ({"shirt": 2, "php": 1}, {}, 7479, 885),
+        ({"symfony": 2, "php": 1}, {}, 16273, 1479),
+        ({"symfony": 1, "shirt": 1}, {"shirt": 500}, 5704, 609),
+    ],
+    ids=str,
+)
+def test_net_tax_after_amounts_off_the_order(
+    till: Till, units: dict[str, int], offs: dict[str, int], total: int, tax: int
+) -> None:
+    """sylius: applying_correct_taxes_for_order_with_discount_for_whole_order.feature."""
+    basket = buy_mugs(till, NET_MUGS, units, target="ORDER", symfony=1010, php=1010, **offs)
+    assert (basket.total, basket.tax) == (total, tax)
+
+
+@pytest.mark.parametrize(
+    ("target", "units", "offs", "total", "tax"),
+    [
+        ("ORDER", {"symfony": 1}, {}, 4695, 427),
+        ("ORDER", {"php": 1}, {}, 4690, 426),
+        ("ORDER", {"shirt": 2, "php": 1}, {}, 6690, 775),
+        ("ORDER", {"php": 2, "symfony": 1}, {}, 15075, 1370),
+        ("ORDER", {"symfony": 1, "shirt": 1}, {"shirt": 500}, 5195, 547),
+        ("UNITS", {"symfony": 1}, {}, 4695, 427),
+        ("UNITS", {"php": 1}, {}, 4690, 426),
+        ("UNITS", {"shirt": 2, "symfony": 1}, {}, 6695, 801),
+        ("UNITS", {"shirt": 2, "symfony": 2}, {}, 11390, 1228),
+    ],
+    ids=str,
+)
+def test_gross_tax_after_amounts_off(
+    gross_till: Till, target: str, units: dict[str, int], offs: dict[str, int], total: int, tax: int
+) -> None:
+    """sylius: applying_correct_taxes_for_order_with_discount_for_{whole,an_item_in}_order_….feature."""
+    basket = buy_mugs(gross_till, GROSS_MUGS, units, target=target, symfony=1000, php=1000, **offs)
+    assert (basket.total, basket.tax) == (total, tax)
 
 
 # -- proration
