@@ -183,6 +183,13 @@ def test_broken_request_is_refused(admin: Visitor, method: str, path: str, body:
     assert "Traceback" not in page.body
 
 
+@pytest.mark.parametrize("path", ["/nope", "/v1/nope"])
+@pytest.mark.parametrize("accept", ["accept: text/css\r\naccept: */*", "accept: \xff", "accept: text/css"])
+def test_address_that_is_none_is_told_whatever_the_caller_accepts(gateway: GatewayProcess, path: str, accept: str):
+    reply = gateway.send_raw(f"GET {path} HTTP/1.1\r\nhost: x\r\n{accept}\r\n\r\n".encode("latin-1"))
+    assert (reply.status, reply.json["error"]["code"]) == (404, 404), reply
+
+
 def test_line_that_is_no_number_is_refused(admin: Visitor, client: Storekeep, shop: Shop):
     variant = shop.variant()
     shop.adjust(variant.sku, 2)

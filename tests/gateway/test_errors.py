@@ -52,3 +52,4 @@ def test_any_etag_is_safe_in_a_header_and_comes_back(etag: str) -> None:
     assert all(0x20 < byte < 0x7F for byte in value)
     assert RequestHeaders([(b"if-match", value)]).get_condition() == etag
     assert RequestHeaders([(b"if-none-match", b'"v0", W/' + value)]).matches_none(etag)
+    assert RequestHeaders([(b"if-none-match", b'"v0"'), (b"if-none-match", value)]).matches_none(etag)

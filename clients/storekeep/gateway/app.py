@@ -218,7 +218,7 @@ class Gateway:
         """Return whether a person reads the reply: at a path of the console, or in a browser."""
         path: bytes = exchange.scope["raw_path"]
         is_api = path.startswith(b"/v1/")
-        return console.owns(path) or (not is_api and "text/html" in (exchange.headers.get("accept") or ""))
+        return console.owns(path) or (not is_api and exchange.headers.accepts("text/html"))
 
     def _finish(self, exchange: Exchange) -> None:
         duration_s = time.perf_counter() - exchange.started_s
@@ -258,7 +258,7 @@ class Gateway:
             await self._serve_console(exchange, self.console)
             return
         match = self._router.match(path)
-        if match is None and self.console is not None and "text/html" in (exchange.headers.get("accept") or ""):
+        if match is None and self.console is not None and exchange.headers.accepts("text/html"):
             await self._serve_console(exchange, self.console)
             return
         if match is None:
@@ -474,7 +474,7 @@ class Gateway:
     async def _write_stream(
         self, exchange: Exchange, transcoder: Transcoder, stream: Any, first: Any, reopen: Reopen
     ) -> None:
-        as_events = EVENT_STREAM in (exchange.headers.get("accept") or "")
+        as_events = exchange.headers.accepts(EVENT_STREAM)
         kind = EVENT_STREAM if as_events else NDJSON
         head = [(b"content-type", kind.encode()), *PRIVATE, VARY, (b"x-request-id", exchange.request_id.encode())]
         exchange.status = 200

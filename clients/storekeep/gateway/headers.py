@@ -76,6 +76,15 @@ class RequestHeaders:
         except UnicodeDecodeError:
             raise MALFORMED.make(f"the header {name} is not ASCII") from None
 
+    def join(self, name: str) -> str:
+        """Return the value of a header that is a list, which may stand on several lines (RFC 9110, 5.3)."""
+        key = name.encode()
+        return b",".join(value for found, value in self.raw if found == key).decode("latin-1")
+
+    def accepts(self, media_type: str) -> bool:
+        """Return whether `Accept` names a media type."""
+        return media_type in self.join("accept").lower()
+
     def check_framing(self) -> None:
         """Refuse a body whose length a proxy in front may have read differently. The connection is then closed.
 
@@ -135,8 +144,8 @@ class RequestHeaders:
         return metadata
 
     def _list_languages(self) -> str:
-        """Return `Accept-Language`, joined if there are several (RFC 9110, 5.3). A malformed one counts as none."""
-        text = b",".join(value for name, value in self.raw if name == LANGUAGE_KEY.encode()).decode("latin-1")
+        """Return `Accept-Language`. A malformed one counts as none."""
+        text = self.join(LANGUAGE_KEY)
         return text if len(text) <= LANGUAGES_LENGTH_MAX and text.isascii() and text.isprintable() else ""
 
     def derive_request_id(self) -> str:
@@ -168,9 +177,7 @@ class RequestHeaders:
 
     def matches_none(self, etag: str) -> bool:
         """Return whether `If-None-Match` names an etag, so that the caller has the current version."""
-        text = self.get("if-none-match")
-        if text is None:
-            return False
+        text = self.join("if-none-match")
         return text.strip() == "*" or quote(etag, safe=ETAG_SAFE) in ETAG.findall(text)
 
     def is_compressed(self, body: bytes) -> bool:
@@ -178,7 +185,7 @@ class RequestHeaders:
         return len(body) >= GZIP_BYTES_MIN and self._accepts_gzip()
 
     def _accepts_gzip(self) -> bool:
-        text = b",".join(value for name, value in self.raw if name == b"accept-encoding").decode("latin-1").lower()
+        text = self.join("accept-encoding").lower()
         parts = [part.replace(" ", "").partition(";q=") for part in text.split(",")]
         weights = {name: weight for name, _, weight in parts}
         return weights.get("gzip", weights.get("*", "0")) not in ("0", "0.0", "0.00", "0.000")
