@@ -127,12 +127,14 @@ class RequestLog:
     def _end(self, rpc: Rpc) -> None:
         duration_us = (time.perf_counter_ns() - rpc.started_ns) // 1000
         code = "OK" if rpc.code is OK else rpc.code.name
-        if rpc.span is not None and self._tracer is not None:
-            _end_span(rpc, rpc.span, self._tracer, code=code, duration_us=duration_us)
         if rpc.answered_by_leader:
             self._counts.forward()
+        else:
+            self._counts.end(rpc.method, code, rpc.reason, duration_us)
+        if rpc.span is not None and self._tracer is not None:  # after the count: an exemplar is sent with counted calls
+            _end_span(rpc, rpc.span, self._tracer, code=code, duration_us=duration_us)
+        if rpc.answered_by_leader:
             return
-        self._counts.end(rpc.method, code, rpc.reason, duration_us)
         if rpc.replayed:
             self._counts.replay()
         self._write_line(build_call_line(rpc, code=code, duration_us=duration_us), level=rpc.level)

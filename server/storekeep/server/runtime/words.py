@@ -28,6 +28,8 @@ quadratic time."""
 TOO_MANY_MARKS = re.compile(rf"((?:[^\w\s]|[\uff9e\uff9f]){{{MARKS_MAX}}})(?:[^\w\s]|[\uff9e\uff9f])+")
 GRAM_UNITS = 3
 """Length of an n-gram, in characters with their marks."""
+BLOCK = 256
+"""N-grams that are made at a time."""
 JOINT = "\x01"
 """Stands between the parts of a compound."""
 JOINERS = frozenset("'`-._/&\u00b4\u00b7\u02bc\u05f3\u05f4\u2010\u2013\u2018\u2019\u2044\u2212\u30fb")
@@ -194,9 +196,9 @@ def _cut_compounds(compounds: list[str], *, words_max: int) -> Iterable[str]:
         return [compound[:WORD_LENGTH_MAX] for compound in compounds]
     words: dict[str, None] = {}
     for compound in compounds:
-        words.update(dict.fromkeys(_list_compound_words(compound)))
-        if len(words) >= words_max:
-            break
+        listed = _list_compound_words(compound)
+        while len(words) < words_max and (some := dict.fromkeys(islice(listed, words_max))):
+            words.update(some)
     return words
 
 
@@ -204,7 +206,7 @@ def _list_compound_words(compound: str) -> Iterator[str]:
     if JOINT not in compound:
         yield from _list_part_words(compound)
         return
-    for part in compound.split(JOINT):
+    for part in dict.fromkeys(compound.split(JOINT)):
         yield from _list_part_words(part)
     yield from _list_part_words(compound.replace(JOINT, ""))
 
@@ -214,10 +216,11 @@ def _list_part_words(part: str) -> Iterator[str]:
         if part:
             yield part[:WORD_LENGTH_MAX]
         return
-    for run in RUN.findall(part):
+    for run in dict.fromkeys(RUN.findall(part)):
         if UNSPACED_RUN.match(run):
             if run.isalnum():  # no marks, as in Chinese: 0.2 µs for each n-gram, not 0.6
-                yield from [run[index : index + GRAM_UNITS] for index in range(len(run))]
+                for begin in range(0, len(run), BLOCK):  # not all at once: the caller may need the first ones only
+                    yield from [run[index : index + GRAM_UNITS] for index in range(begin, min(begin + BLOCK, len(run)))]
                 continue
             units = _split_units(run)
             yield from ("".join(units[index : index + GRAM_UNITS])[:WORD_LENGTH_MAX] for index in range(len(units)))

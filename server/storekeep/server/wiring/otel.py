@@ -94,9 +94,11 @@ class Otel:
         from storekeep.server.telemetry.prometheus import list_own_families
 
         def export_metrics() -> bool:
+            # First: an exemplar of a call that the report does not count has no point to be sent with.
+            exemplars = {} if self.tracer is None else self.tracer.take_exemplars()
             current = report()
             families = list_own_families(WorkerStatus(self._worker, os.getpid(), current.state, report=current))
-            return export(families, {} if self.tracer is None else self.tracer.take_exemplars())
+            return export(families, exemplars)
 
         self._metrics = MetricExports(export_metrics, interval_s=self._interval_s)
 

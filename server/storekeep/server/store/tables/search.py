@@ -22,8 +22,8 @@ RANK_STEP = 2**40
 """The rank of a document is its length times this, plus its id: short titles come first, then old documents."""
 LENGTH_MAX = 4_095
 """The maximum length of a document, for its rank."""
-TITLE_WORDS_MAX = 2_000
-DETAILS_WORDS_MAX = 4_000
+TITLE_WORDS_MAX = 1_200
+DETAILS_WORDS_MAX = 2_400
 """The most words of the title and of the details. They bound the CPU time of a write, to some 20 ms; and
 PostgreSQL indexes at most 1 MiB of both, which none of these has even with words of 64 characters of 1 byte."""
 TITLE, DETAILS = 1, 2
