@@ -68,6 +68,21 @@ def test_products_are_mapped_checked_and_imported(admin: Visitor, client: Storek
     assert (found[0][0].prices[0].units, found[0][0].prices[0].nanos) == (4, 500_000_000)
 
 
+def test_second_check_keeps_the_labels_of_the_first(admin: Visitor, client: Storekeep):
+    sku = new_id().upper()
+    page = send_file(admin, "products", f"sku,name,price,currency,made of\n{sku},Cup,4.50,EUR,clay\n".encode())
+    path = get_path(page)
+    chosen = {"extra.target.1": "label.material", "extra.column.1": "made of"}
+    page = finish(admin, admin.submit(page.form(path), **chosen))
+    checking = next(form for form in page.forms if ("step", "check") in form.fields)
+    page = finish(admin, admin.submit(checking))
+    importing = next(form for form in page.forms if ("step", "import") in form.fields)
+    assert "Done." in finish(admin, admin.submit(importing)).text
+    (variant,) = client.variants.list("products/-", filter=f'sku = "{sku}"')
+    product = client.products.get(variant.name.partition("/variants/")[0])
+    assert product.labels == {"material": "clay"}
+
+
 def test_column_that_is_needed_and_missing_is_named(admin: Visitor):
     page = send_file(admin, "stock", b"what,how many\nX,1\n")
     path = get_path(page)

@@ -47,7 +47,8 @@ def await_rpc_lines(server: ServerProcess, *, method: str) -> list[dict]:
     """Wait for the lines of one method's calls and return them."""
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up:
-        found = [line for line in lines(server.log()) if line.get("method") == method]
+        whole, _, _ = server.log().rpartition("\n")  # the last line may be half written
+        found = [line for line in lines(whole) if line.get("method") == method]
         if found:
             return found
         time.sleep(0.02)

@@ -146,7 +146,8 @@ def test_commit_is_linked_with_all_orders_that_shared_it(make_server: MakeServer
     calls = {span.span_id: span for span in collector.spans if span.kind == span.SPAN_KIND_SERVER}
     commits = find_calls(collector.spans, "COMMIT")
     for commit in commits:
-        assert read_attributes(commit).get("db.operation.batch.size", 1) == len(commit.links)
+        # A write of a background job may share the commit, and has no call.
+        assert read_attributes(commit).get("db.operation.batch.size", 1) >= len(commit.links)
         for linked in list_links(commit):
             assert commit.span_id in list_links(calls[linked])
     assert sum(len(commit.links) for commit in commits) == sum(len(call.links) for call in calls.values())

@@ -100,6 +100,10 @@ class ImportFile:
         """Whether a run is under way."""
         return self.progress is not None and not self.progress.is_done
 
+    def find_extra(self, prefix: str) -> tuple[str, str]:
+        """Return the chosen target with a prefix, such as `label.size`, and its column; two empty texts without one."""
+        return next(((target, self.mapped[target]) for target in self.mapped if target.startswith(prefix)), ("", ""))
+
     @property
     def was_checked(self) -> bool:
         """Whether the latest run was a check that came to its end."""

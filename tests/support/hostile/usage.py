@@ -12,6 +12,8 @@ from typing import TypeVar
 from tests.support.processes import ServerProcess
 
 T = TypeVar("T")
+LOOP_ROUNDS, LOOP_MS = 100_000, 6.5
+"""The fixed loop of `measure_slowness`, and its CPU time on the idle host."""
 PROCESS_CLOCK = 2
 """The clock of a process that counts what its scheduler gave it, in the lowest bits of the clock's id on Linux."""
 
@@ -29,6 +31,21 @@ def cpu_s(server: ServerProcess) -> float:
 def read_cpu_ms(process_id: int) -> float:
     """Return the CPU time of one process in ms, to the nanosecond: its CPU clock (clock_getcpuclockid(3))."""
     return time.clock_gettime_ns((~process_id << 3) | PROCESS_CLOCK) / 1e6
+
+
+def measure_slowness() -> float:
+    """Return how many times longer a fixed loop takes now than on an idle host (2.4 GHz, AMD EPYC); at least 1.
+
+    Other load on a shared core and its caches inflates the CPU time of all that runs beside it.
+    """
+    return max(1.0, min(_time_loop() for _ in range(3)) / LOOP_MS)
+
+
+def _time_loop() -> float:
+    began_ns, total = time.thread_time_ns(), 0
+    for number in range(LOOP_ROUNDS):
+        total += number
+    return (time.thread_time_ns() - began_ns) / 1e6
 
 
 def threads(server: ServerProcess) -> int:
